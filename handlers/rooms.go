@@ -36,6 +36,7 @@ type configRequest struct {
 	RetentionCount *int                 `json:"retentionCount" validate:"omitnil,min=0,max=1000000"`
 	Presence       *room.PresenceMode   `json:"presence" validate:"omitnil,oneof=full batched counts none"`
 	NamesUpTo      *int                 `json:"namesUpTo" validate:"omitnil,min=1,max=1000000"`
+	MemberStates   *bool                `json:"memberStates"`
 }
 
 // withinCeilings returns invalid_request if a client asks for more than the operator allows

@@ -16,6 +16,8 @@ const (
 	TypeMembersJoined    EventType = "roomMemberJoined"
 	TypeMembersLeft      EventType = "roomMemberLeft"
 	TypeMembersCounted   EventType = "roomMemberCountUpdated"
+	TypeReconnecting     EventType = "memberReconnecting"
+	TypeReconnected      EventType = "memberReconnected"
 	TypeMessagesReceived EventType = "roomMessageReceived"
 	TypeMessageRecalled  EventType = "messageRecalled"
 
@@ -77,6 +79,15 @@ type (
 	MembersLeft struct {
 		MemberList  []LeftMember `json:"memberList"`
 		MemberCount *int         `json:"memberCount,omitempty"` // as in MembersJoined
+	}
+	// MembersReconnecting says that members have lost their streams, with all their sessions in the
+	// room. They reconnect, or leave after MemberTimeout.
+	MembersReconnecting struct {
+		MemberList []User `json:"memberList"`
+	}
+	// MembersReconnected says that members who were reconnecting have a stream again.
+	MembersReconnected struct {
+		MemberList []User `json:"memberList"`
 	}
 	// MembersCounted says how many members the room has, and what its log says about members from
 	// here on.
@@ -203,6 +214,8 @@ const (
 func (MembersJoined) Type() EventType           { return TypeMembersJoined }
 func (MembersLeft) Type() EventType             { return TypeMembersLeft }
 func (MembersCounted) Type() EventType          { return TypeMembersCounted }
+func (MembersReconnecting) Type() EventType     { return TypeReconnecting }
+func (MembersReconnected) Type() EventType      { return TypeReconnected }
 func (MessagesReceived) Type() EventType        { return TypeMessagesReceived }
 func (MessageRecalled) Type() EventType         { return TypeMessageRecalled }
 func (RoomSeqAdvanced) Type() EventType         { return TypeRoomSeqAdvanced }
@@ -290,6 +303,10 @@ func DecodeBody(t EventType, data []byte) (Body, error) {
 		return decode[MembersLeft](data)
 	case TypeMembersCounted:
 		return decode[MembersCounted](data)
+	case TypeReconnecting:
+		return decode[MembersReconnecting](data)
+	case TypeReconnected:
+		return decode[MembersReconnected](data)
 	case TypeMessagesReceived:
 		return decode[MessagesReceived](data)
 	case TypeMessageRecalled:

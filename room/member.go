@@ -18,6 +18,8 @@ type Member struct {
 	// UserData is text of the application about this member. It is given by the call with which the
 	// user became a member, and can be changed by the user.
 	UserData string `json:"userData,omitempty"`
+	// State is empty unless the room has MemberStates.
+	State MemberState `json:"state,omitempty"`
 }
 
 // sizeJSON returns about how many bytes the member has in an event.

@@ -217,9 +217,13 @@ func TestPresenceMatchesMembers(t *testing.T) {
 			},
 			"configure": func(t *rapid.T) {
 				var c room.Change
-				m.Room, c, _ = m.Update(room.RoomUpdate{Settings: room.Settings{
+				var err error
+				m.Room, c, err = m.Update(room.RoomUpdate{Settings: room.Settings{
 					Presence: new(mode.Draw(t, "presence")), NamesUpTo: new(namesUpTo.Draw(t, "namesUpTo")),
 				}}, m.times.now(t))
+				if err != nil {
+					t.Fatal(err)
+				}
 				m.read(t, c.Events)
 			},
 			"flush": m.flush,
@@ -265,6 +269,29 @@ func TestFlushPresenceBoundsEvents(t *testing.T) {
 	}
 	if want := []int{2 * most, 2*most + 1, most + 1}; !slices.Equal(counts, want) {
 		t.Errorf("%v members after the events, want %v", counts, want)
+	}
+}
+
+func TestPublishStatesBoundsEvents(t *testing.T) {
+	t.Parallel()
+	const most = room.MaxMembersPerEvent
+	r := room.Room{ID: "r", LastSeq: 7, MemberEvents: room.MemberEventsNames}
+	after, events := r.PublishStates(make([]room.User, most+1), make([]room.User, most), noon)
+	var sizes []int
+	for _, e := range events {
+		switch b := e.Body.(type) {
+		case room.MembersReconnecting:
+			sizes = append(sizes, len(b.MemberList))
+		case room.MembersReconnected:
+			sizes = append(sizes, -len(b.MemberList))
+		}
+	}
+	if want := []int{most, 1, -most}; !slices.Equal(sizes, want) || after.LastSeq != 10 {
+		t.Errorf("events of %v members, want %v; the log ends at %d", sizes, want, after.LastSeq)
+	}
+	r.MemberEvents = room.MemberEventsCounts
+	if _, events := r.PublishStates(make([]room.User, 1), nil, noon); len(events) > 0 {
+		t.Errorf("a room that publishes counts published %+v", events)
 	}
 }
 

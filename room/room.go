@@ -66,6 +66,8 @@ type Config struct {
 	// NamesUpTo is the largest number of members with which joins and leaves are published by name.
 	// In a larger room they are published as with PresenceCounts.
 	NamesUpTo int `json:"namesUpTo"`
+	// MemberStates says whether members see which of them are reconnecting.
+	MemberStates bool `json:"memberStates"`
 }
 
 // DefaultConfig returns the settings of a room for which neither the operator nor the creator chose
@@ -101,6 +103,7 @@ type Settings struct {
 	RetentionCount *int
 	Presence       *PresenceMode
 	NamesUpTo      *int
+	MemberStates   *bool
 }
 
 // Over returns the defaults, replaced by the settings that the caller chose.
@@ -118,6 +121,7 @@ func (s Settings) Over(defaults Config) Config {
 	set(&c.RetentionCount, s.RetentionCount)
 	set(&c.Presence, s.Presence)
 	set(&c.NamesUpTo, s.NamesUpTo)
+	set(&c.MemberStates, s.MemberStates)
 	return c
 }
 
@@ -253,7 +257,7 @@ func (r Room) Join(request JoinRequest, now time.Time) (Room, Change, error) {
 		r.MemberCount++
 		if r.publishesNames() && !batched {
 			r, c.Events = r.append(c.Events, now, MembersJoined{
-				MemberList:  []Member{{User: request.User, JoinedAt: InstantOf(now), UserData: request.UserData}},
+				MemberList:  []Member{{User: request.User, JoinedAt: InstantOf(now), UserData: request.UserData, State: r.Config.firstState()}},
 				MemberCount: new(r.MemberCount),
 			})
 		}

@@ -54,13 +54,13 @@ func TestUpdateRoom(t *testing.T) {
 				DestroyDelay: new(room.Seconds(1)), UnusedTimeout: new(room.Seconds(2)), MemberTimeout: new(room.Seconds(5)), MaxMembers: new(1),
 				SameUser: new(room.SameUserReject), HistoryVisible: new(room.HistorySinceJoined),
 				Lifetime: new(room.LifetimeKept), History: new(room.HistoryNone), RetentionDays: new(7), RetentionCount: new(8),
-				Presence: new(room.PresenceBatched), NamesUpTo: new(2),
+				Presence: new(room.PresenceBatched), NamesUpTo: new(2), MemberStates: new(true),
 			}},
 			want: func(r *room.Room) {
 				r.Config = room.Config{
 					DestroyDelay: 1, UnusedTimeout: 2, MemberTimeout: 5, MaxMembers: 1, SameUser: room.SameUserReject, HistoryVisible: room.HistorySinceJoined,
 					Lifetime: room.LifetimeKept, History: room.HistoryNone, RetentionDays: 7, RetentionCount: 8,
-					Presence: room.PresenceBatched, NamesUpTo: 2,
+					Presence: room.PresenceBatched, NamesUpTo: 2, MemberStates: true,
 				}
 			},
 		},

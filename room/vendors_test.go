@@ -54,7 +54,7 @@ var vendors = map[string][]string{
 	},
 	"QNConnectionState":              {"DISCONNECTED", "CONNECTING", "CONNECTED", "RECONNECTING", "RECONNECTED"},
 	"QNConnectionDisconnectedReason": {"LEAVE", "KICKED_OUT", "ROOM_CLOSED", "ROOM_FULL", "ERROR"},
-	"QNRTC room events":              {"user-joined", "user-left", "onMessageReceived"},
+	"QNRTC room events":              {"user-joined", "user-left", "onMessageReceived", "user-reconnecting", "user-reconnected"},
 	"QNRTC error codes": {
 		"10001 bad token", "10002 token expired", "10022 same user present", "10054 media", "21001 authentication",
 		"21003 no reconnection in time", "21005 fatal",

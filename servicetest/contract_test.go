@@ -92,6 +92,7 @@ func TestContractEnums(t *testing.T) {
 		{"History", "History", nil},
 		{"PresenceMode", "PresenceMode", nil},
 		{"MemberEvents", "MemberEvents", nil},
+		{"MemberState", "MemberState", nil},
 		{"ConnectionStateChangedEvent.event", "ConnectionEvent", nil},
 		{"RoomResetEvent.reason", "ResetReason", nil},
 		{"FeedReadyEvent.reason", "ResetReason", []string{"cursorInvalid"}}, // rejected with an error

@@ -348,8 +348,12 @@ func TestPresenceModeChanges(t *testing.T) {
 		presence room.PresenceMode
 		events   []room.MemberEvents // after the next sweep
 	}{
-		{"batched", nil}, {"none", []room.MemberEvents{"none"}}, {"none", nil}, {"counts", []room.MemberEvents{"counts"}},
-		{"full", []room.MemberEvents{"names"}}, {"full", nil},
+		{"batched", nil},
+		{"none", []room.MemberEvents{"none"}},
+		{"none", nil},
+		{"counts", []room.MemberEvents{"counts"}},
+		{"full", []room.MemberEvents{"names"}},
+		{"full", nil},
 	} {
 		s.admin().call("PATCH", adminPath("lobby", ""), object{"config": object{"presence": step.presence}}).is(http.StatusOK)
 		s.sweep()

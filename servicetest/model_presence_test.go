@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"parlor/room"
 )
@@ -81,7 +82,7 @@ func (w *referenceModel) flush(l *generation) {
 		var names []string
 		for _, g := range joined {
 			g.unpublished = false
-			names = append(names, g.String())
+			names = append(names, l.text(g))
 		}
 		l.append(w, "joined: %s, now %d", strings.Join(names, " "), l.published())
 	}
@@ -96,7 +97,7 @@ func (w *referenceModel) add(l *generation, g *modelMember) {
 	g.unpublished = batched
 	l.memberList = append(l.memberList, g)
 	if l.MemberEvents == "names" && !batched {
-		l.append(w, "joined: %s, now %d", g, l.published())
+		l.append(w, "joined: %s, now %d", l.text(g), l.published())
 	}
 	g.seq = len(l.log)
 	slices.SortStableFunc(l.memberList, func(a, b *modelMember) int {
@@ -134,6 +135,32 @@ func (l *generation) flushesBefore(leaving []*modelMember) bool {
 	}
 	return slices.ContainsFunc(leaving, func(g *modelMember) bool { return g.unpublished }) ||
 		l.pending && len(leaving) == len(l.memberList)
+}
+
+// reconnectingAfter is how long a member has no stream before it is published.
+const reconnectingAfter = 3 * time.Second
+
+// publishStates publishes which members are reconnecting, and which have reconnected.
+func (w *referenceModel) publishStates(l *generation) {
+	var away, back []string
+	for _, g := range l.memberList {
+		online := slices.ContainsFunc(g.sessions, func(v *modelSession) bool { return v.online })
+		lately := g.joined > w.now-reconnectingAfter ||
+			slices.ContainsFunc(g.sessions, func(v *modelSession) bool { return v.detachedAt > w.now-reconnectingAfter })
+		switch {
+		case !l.Config.MemberStates || g.unpublished:
+		case g.reconnecting && online:
+			g.reconnecting, back = false, append(back, string(g.user))
+		case !g.reconnecting && !online && !lately:
+			g.reconnecting, away = true, append(away, string(g.user))
+		}
+	}
+	if len(away) > 0 && l.MemberEvents == "names" {
+		l.append(w, "reconnecting: %s", strings.Join(away, " "))
+	}
+	if len(back) > 0 && l.MemberEvents == "names" {
+		l.append(w, "reconnected: %s", strings.Join(back, " "))
+	}
 }
 
 // hasLeft reports whether a user has left, but the leave is not published yet.

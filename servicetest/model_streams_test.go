@@ -128,7 +128,7 @@ func (m *model) checkStream(s *slot) {
 				s.client.fence()
 			}
 			continue // the reference model has no fences, so a stream never resumes from one
-		case slices.Contains([]string{string(room.TypeMembersJoined), string(room.TypeMembersLeft), string(room.TypeMembersCounted), string(room.TypeMemberAttributesUpdated), string(room.TypeMessagesReceived), string(room.TypeRoomSeqAdvanced), string(room.TypeRoomUpdated), string(room.TypePeerMessagesReceived)}, e.Type):
+		case slices.Contains([]string{string(room.TypeMembersJoined), string(room.TypeMembersLeft), string(room.TypeMembersCounted), string(room.TypeReconnecting), string(room.TypeReconnected), string(room.TypeMemberAttributesUpdated), string(room.TypeMessagesReceived), string(room.TypeRoomSeqAdvanced), string(room.TypeRoomUpdated), string(room.TypePeerMessagesReceived)}, e.Type):
 			s.skipOptional("")
 			m.checkLogEvent(s, e)
 		default:
@@ -246,6 +246,11 @@ func (m *model) textOf(e event) string {
 			list = append(list, fmt.Sprintf("%s %s", member.ID, member.Reason))
 		}
 		return "left: " + sorted(list) + now(left.MemberCount)
+	case room.TypeReconnecting, room.TypeReconnected:
+		for _, u := range bodyOf[room.MembersReconnecting](m, e).MemberList {
+			list = append(list, string(u.ID))
+		}
+		return map[room.EventType]string{room.TypeReconnecting: "reconnecting: ", room.TypeReconnected: "reconnected: "}[room.EventType(e.Type)] + strings.Join(list, " ")
 	case room.TypeMembersCounted:
 		counted := bodyOf[room.MembersCounted](m, e)
 		return fmt.Sprintf("counted: %d, %s", counted.MemberCount, counted.MemberEvents)
@@ -299,7 +304,7 @@ func (m *model) textOf(e event) string {
 func (m *model) names(members []room.Member) string {
 	var names []string
 	for _, member := range members {
-		names = append(names, fmt.Sprintf("%s@%v %s", member.ID, member.JoinedAt.Time().Sub(m.reference.began), member.UserData))
+		names = append(names, fmt.Sprintf("%s@%v %s %s", member.ID, member.JoinedAt.Time().Sub(m.reference.began), member.UserData, member.State))
 	}
 	return strings.Join(names, " ")
 }

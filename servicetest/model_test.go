@@ -124,10 +124,11 @@ func drawMove(t *rapid.T) move {
 			HistoryVisible: one(t, "historyVisible", room.HistoryAll, room.HistorySinceJoined),
 			Lifetime:       one(t, "lifetime", room.LifetimeUntilEmpty, room.LifetimeUntilEmpty, room.LifetimeKept),
 			History:        one(t, "history", room.HistoryStored, room.HistoryNone), RetentionDays: one(t, "retentionDays", 0, 1), RetentionCount: one(t, "retentionCount", 0, 1),
-			Presence:  one(t, "presence", room.PresenceFull, room.PresenceFull, room.PresenceBatched, room.PresenceCounts, room.PresenceNone),
-			NamesUpTo: one(t, "namesUpTo", room.MaxMaxMembers, room.MaxMaxMembers, 2, 1),
+			Presence:     one(t, "presence", room.PresenceFull, room.PresenceFull, room.PresenceBatched, room.PresenceCounts, room.PresenceNone),
+			NamesUpTo:    one(t, "namesUpTo", room.MaxMaxMembers, room.MaxMaxMembers, 2, 1),
+			MemberStates: one(t, "memberStates", true, false),
 		}
-		v.setting = one(t, "setting", "memberTimeout", "maxMembers", "destroyDelay", "unusedTimeout", "sameUser", "lifetime", "presence", "namesUpTo", "all", "none")
+		v.setting = one(t, "setting", "memberTimeout", "maxMembers", "destroyDelay", "unusedTimeout", "sameUser", "lifetime", "presence", "namesUpTo", "memberStates", "all", "none")
 		v.to, v.create = one(t, "to", modelRoomIDs...), one(t, "create", true, false)
 	case "listen":
 		v.cursor = one(t, "cursor", "newest", "none", "newest", "newest", "older", "garbage")
@@ -313,7 +314,7 @@ func (v move) update() (body object, patch func(*room.Config)) {
 	fields := map[string]any{
 		"memberTimeout": v.config.MemberTimeout, "maxMembers": v.config.MaxMembers, "destroyDelay": v.config.DestroyDelay,
 		"unusedTimeout": v.config.UnusedTimeout, "sameUser": v.config.SameUser, "lifetime": v.config.Lifetime,
-		"presence": v.config.Presence, "namesUpTo": v.config.NamesUpTo,
+		"presence": v.config.Presence, "namesUpTo": v.config.NamesUpTo, "memberStates": v.config.MemberStates,
 	}
 	switch v.setting {
 	case "none":
@@ -339,6 +340,8 @@ func (v move) update() (body object, patch func(*room.Config)) {
 			c.Presence = v.config.Presence
 		case "namesUpTo":
 			c.NamesUpTo = v.config.NamesUpTo
+		case "memberStates":
+			c.MemberStates = v.config.MemberStates
 		}
 	}
 }

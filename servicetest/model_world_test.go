@@ -59,10 +59,23 @@ type modelMember struct {
 	// unpublished means that the join is not in the log yet.
 	unpublished bool
 	seq         int // of the log when the user joined
-	sessions    []*modelSession
+	// reconnecting is the state that was published.
+	reconnecting bool
+	sessions     []*modelSession
 }
 
-func (g *modelMember) String() string { return fmt.Sprintf("%s@%v %s", g.user, g.joined, g.data) }
+// text formats a member as the list has it.
+func (l *generation) text(g *modelMember) string {
+	state := room.MemberState("")
+	switch {
+	case !l.Config.MemberStates:
+	case g.reconnecting:
+		state = room.MemberReconnecting
+	default:
+		state = room.MemberOnline
+	}
+	return fmt.Sprintf("%s@%v %s %s", g.user, g.joined, g.data, state)
+}
 
 // logEntry is an event of a log. The order of events within one sweep is not defined: the first
 // session that reads them determines it.
@@ -206,7 +219,7 @@ func (l *generation) member(user room.UserID) *modelMember {
 func (l *generation) members() string {
 	var names []string
 	for _, g := range l.memberList {
-		names = append(names, g.String())
+		names = append(names, l.text(g))
 	}
 	return strings.Join(names, " ")
 }
@@ -305,6 +318,9 @@ func (w *referenceModel) sweepDue() {
 			w.flush(l)
 		}
 	}
+	for _, l := range w.rooms {
+		w.publishStates(l)
+	}
 	maps.DeleteFunc(w.rooms, func(_ room.RoomID, l *generation) bool {
 		return l.DestroyAt != 0 && !l.DestroyAt.Time().After(w.instant())
 	})
@@ -326,6 +342,9 @@ func (w *referenceModel) deadlines() []time.Duration {
 		for l := range v.from {
 			if !v.online {
 				due = append(due, v.detachedAt+l.Config.MemberTimeout.Duration())
+				if l.Config.MemberStates {
+					due = append(due, v.detachedAt+reconnectingAfter)
+				}
 			}
 		}
 	}

@@ -90,11 +90,11 @@ func TestCreateRoomSettings(t *testing.T) {
 		{
 			object{
 				"destroyDelay": 0, "unusedTimeout": 1, "memberTimeout": 5, "maxMembers": 1_000_000, "sameUser": "reject", "historyVisible": "sinceJoined",
-				"lifetime": "untilEmpty", "history": "none", "retentionDays": 3650, "retentionCount": 1_000_000, "presence": "none", "namesUpTo": 1,
+				"lifetime": "untilEmpty", "history": "none", "retentionDays": 3650, "retentionCount": 1_000_000, "presence": "none", "namesUpTo": 1, "memberStates": true,
 			},
 			room.Config{
 				UnusedTimeout: 1, MemberTimeout: 5, MaxMembers: 1_000_000, SameUser: "reject", HistoryVisible: "sinceJoined",
-				Lifetime: "untilEmpty", History: "none", RetentionDays: 3650, RetentionCount: 1_000_000, Presence: "none", NamesUpTo: 1,
+				Lifetime: "untilEmpty", History: "none", RetentionDays: 3650, RetentionCount: 1_000_000, Presence: "none", NamesUpTo: 1, MemberStates: true,
 			},
 		},
 	} {

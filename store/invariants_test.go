@@ -193,7 +193,8 @@ func randomStep(
 func randomSettings(random *rand.Rand) room.Settings {
 	modes := []room.PresenceMode{room.PresenceBatched, room.PresenceCounts, room.PresenceNone, room.PresenceFull}
 	return room.Settings{
-		Presence: new(modes[min(random.IntN(10), 3)]), NamesUpTo: new([]int{3, room.PresenceBatchThreshold, room.MaxMaxMembers}[min(random.IntN(10), 2)]),
+		MemberStates: new(random.IntN(2) > 0),
+		Presence:     new(modes[min(random.IntN(10), 3)]), NamesUpTo: new([]int{3, room.PresenceBatchThreshold, room.MaxMaxMembers}[min(random.IntN(10), 2)]),
 		DestroyDelay: new(room.Seconds(random.IntN(3))), UnusedTimeout: new(room.Seconds(1 + random.IntN(3))),
 		MemberTimeout: new(room.Seconds(5 + random.IntN(30))), Lifetime: new([]room.Lifetime{room.LifetimeUntilEmpty, room.LifetimeUntilEmpty, room.LifetimeKept}[random.IntN(3)]),
 		History: new([]room.History{room.HistoryStored, room.HistoryNone}[random.IntN(2)]), RetentionCount: new(random.IntN(2) * (1 + random.IntN(50))),
@@ -304,6 +305,15 @@ var invariants = map[string]string{
 		)
 		SELECT count(*) FROM rooms JOIN newest USING (generation) WHERE destroyed_at IS NULL AND NOT untold
 			AND (says <> member_count AND member_events <> 'none' OR coalesce(events, 'names') <> member_events)`,
+	"the state of a member is the newest in the log": `
+		WITH told AS (
+			SELECT DISTINCT ON (generation, m ->> 'userID') generation, m ->> 'userID' AS user_id, type = 'memberReconnecting' AS away
+			FROM events, jsonb_array_elements(body::jsonb -> 'memberList') m
+			WHERE type IN ('roomMemberJoined', 'roomMemberLeft', 'memberReconnecting', 'memberReconnected')
+			ORDER BY generation, m ->> 'userID', seq DESC
+		)
+		SELECT count(*) FROM members JOIN told USING (generation, user_id) JOIN rooms r USING (generation)
+		WHERE announced AND r.oldest_seq = 1 AND r.` + alwaysNamed + ` AND reconnecting <> away`,
 	"a room without names has no pending ones": `
 		SELECT count(*) FROM rooms r WHERE member_events <> 'names' AND destroyed_at IS NULL AND (
 			EXISTS (SELECT FROM members m WHERE m.generation = r.generation AND NOT announced)

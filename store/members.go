@@ -21,7 +21,7 @@ func members(
 	ctx context.Context, db rowsQuerier, g room.LogID, after room.MemberCursor, limit int,
 ) (room.MemberPage[room.Member], error) {
 	return memberPage(ctx, db, scanMember, limit, `
-		SELECT user_id, user_name, user_data, joined_at, joined_seq FROM members
+		SELECT `+memberColumns+`, joined_seq FROM members
 		WHERE generation = $1 AND (joined_seq, user_id) > ($2, $3)
 		ORDER BY joined_seq, user_id LIMIT $4`, g, after.JoinedSeq, after.User, limit+1)
 }
@@ -57,7 +57,7 @@ func (s *Store) MembersByID(
 	ctx context.Context, g room.LogID, users []room.UserID,
 ) (room.MemberPage[room.Member], error) {
 	return memberPage(ctx, s.pool, scanMember, len(users), `
-		SELECT user_id, user_name, user_data, joined_at, joined_seq FROM members
+		SELECT `+memberColumns+`, joined_seq FROM members
 		WHERE generation = $1 AND user_id = ANY ($2)`, g, users)
 }
 
@@ -97,12 +97,16 @@ func memberPage[T room.Member | room.MemberAttributesInfo](
 	return page, translate(rows.Err())
 }
 
+// memberColumns are the columns of members of the room $1.
+const memberColumns = `user_id, user_name, user_data, CASE WHEN NOT (SELECT member_states FROM rooms WHERE generation = $1) THEN ''
+	WHEN reconnecting THEN 'reconnecting' ELSE 'online' END AS state, joined_at`
+
 func scanMember(row pgx.Row, more ...any) (room.Member, error) {
 	var (
 		m      room.Member
 		joined time.Time
 	)
-	err := row.Scan(append([]any{&m.ID, &m.Name, &m.UserData, &joined}, more...)...)
+	err := row.Scan(append([]any{&m.ID, &m.Name, &m.UserData, &m.State, &joined}, more...)...)
 	m.JoinedAt = room.InstantOf(joined)
 	return m, err
 }

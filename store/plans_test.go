@@ -179,7 +179,7 @@ var wholeTables = []string{
 var small = []string{"nodes", "feed_trimmed", "goose_db_version", "media_bytes_of_all", "room_counts"}
 
 // dueSessions lists indexes that contain only rows on which something is due.
-var dueSessions = []string{"rooms_untold"}
+var dueSessions = []string{"rooms_untold", "members_reconnecting"}
 
 // short lists subqueries that return a row or two, or the few logs of a client or a message.
 var short = []string{"newestnewest", "newestnewest_1", "priorprior", "beforeb", "advancedmine", "advancedtheirs", "p", "s", "log"}

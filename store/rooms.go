@@ -12,7 +12,7 @@ import (
 
 const roomColumns = `r.generation, r.room_id, r.room_name, r.destroy_delay, r.unused_timeout, r.member_timeout,
 	r.max_members, r.same_user, r.history_visible, r.lifetime, r.history, r.retention_days, r.retention_count, r.presence,
-	r.names_up_to, r.updated_seq, r.member_count, r.member_events,
+	r.names_up_to, r.member_states, r.updated_seq, r.member_count, r.member_events,
 	(SELECT last_seq FROM logs l WHERE l.generation = r.generation), r.oldest_seq, r.created_at, r.destroy_at, r.empty_since, r.untold,
 	coalesce((SELECT version FROM room_attributes a WHERE a.generation = r.generation), 0),
 	(SELECT pairs FROM room_attributes a WHERE a.generation = r.generation)`
@@ -28,7 +28,7 @@ func scanRoom(row pgx.Row, more ...any) (room.Room, error) {
 	err := row.Scan(append([]any{
 		&r.Generation, &r.ID, &r.Name, &r.Config.DestroyDelay, &r.Config.UnusedTimeout, &r.Config.MemberTimeout,
 		&r.Config.MaxMembers, &r.Config.SameUser, &r.Config.HistoryVisible, &r.Config.Lifetime, &r.Config.History,
-		&r.Config.RetentionDays, &r.Config.RetentionCount, &r.Config.Presence, &r.Config.NamesUpTo,
+		&r.Config.RetentionDays, &r.Config.RetentionCount, &r.Config.Presence, &r.Config.NamesUpTo, &r.Config.MemberStates,
 		&r.SettingsVersion, &r.MemberCount, &r.MemberEvents, &r.LastSeq, &r.OldestSeq, &createdAt, &destroyAt, &empty, &r.PresencePending,
 		&r.AttributesVersion, &pairs,
 	}, more...)...)
@@ -98,16 +98,16 @@ func (s *Store) insertRoom(
 	err := tx.QueryRow(ctx, `
 		WITH room AS (
 			INSERT INTO rooms (room_id, room_name, destroy_delay, unused_timeout, member_timeout, max_members, same_user,
-				history_visible, lifetime, history, retention_days, retention_count, creator_id, presence, names_up_to, member_events,
+				history_visible, lifetime, history, retention_days, retention_count, creator_id, presence, names_up_to, member_states, member_events,
 				member_count, created_at)
-			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, nullif($13, ''), $15, $16, $17, 0, $14)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, nullif($13, ''), $15, $16, $17, $18, 0, $14)
 			ON CONFLICT (room_id) WHERE destroyed_at IS NULL DO NOTHING
 			RETURNING generation
 		)
 		INSERT INTO logs (generation, last_seq) SELECT generation, 0 FROM room RETURNING generation`,
 		r.ID, r.Name, r.Config.DestroyDelay, r.Config.UnusedTimeout, r.Config.MemberTimeout, r.Config.MaxMembers,
 		r.Config.SameUser, r.Config.HistoryVisible, r.Config.Lifetime, r.Config.History, r.Config.RetentionDays, r.Config.RetentionCount,
-		by, now, r.Config.Presence, r.Config.NamesUpTo, r.MemberEvents).Scan(&r.Generation)
+		by, now, r.Config.Presence, r.Config.NamesUpTo, r.Config.MemberStates, r.MemberEvents).Scan(&r.Generation)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return room.Room{}, room.ErrRoomExists
 	}

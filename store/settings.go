@@ -41,8 +41,8 @@ func (s *Store) UpdateRoom(
 func queueSettings(b *pgx.Batch, r room.Room) {
 	b.Queue(`UPDATE rooms SET room_name = $2, destroy_delay = $3, unused_timeout = $4, member_timeout = $5, max_members = $6,
 		same_user = $7, history_visible = $8, updated_seq = $9, lifetime = $10, history = $11, retention_days = $12,
-		retention_count = $13, presence = $14, names_up_to = $15 WHERE generation = $1`,
+		retention_count = $13, presence = $14, names_up_to = $15, member_states = $16 WHERE generation = $1`,
 		r.Generation, r.Name, r.Config.DestroyDelay, r.Config.UnusedTimeout, r.Config.MemberTimeout, r.Config.MaxMembers,
 		r.Config.SameUser, r.Config.HistoryVisible, r.SettingsVersion, r.Config.Lifetime, r.Config.History, r.Config.RetentionDays,
-		r.Config.RetentionCount, r.Config.Presence, r.Config.NamesUpTo)
+		r.Config.RetentionCount, r.Config.Presence, r.Config.NamesUpTo, r.Config.MemberStates)
 }

@@ -22,7 +22,7 @@ const (
 
 // Sweep does what is due by the database's clock. It detaches the sessions of dead nodes, ends
 // sessions whose token has expired, removes members whose session was detached for memberTimeout,
-// flushes batched presence, destroys rooms that are due, trims logs and inboxes, and purges old
+// flushes batched presence, publishes which members are reconnecting, destroys rooms that are due, trims logs and inboxes, and purges old
 // rows. Any number of processes may sweep, because due rows are locked with SKIP LOCKED. One
 // process calls Sweep from one goroutine only, about once a second.
 func (s *Store) Sweep(ctx context.Context) error {
@@ -52,6 +52,11 @@ func (s *Store) Sweep(ctx context.Context) error {
 	}
 	if err := s.flushPresence(ctx, now); err != nil {
 		return fmt.Errorf("flush presence: %w", err)
+	}
+	if s.lease.clientsReconnected(now) {
+		if err := s.publishStates(ctx, now); err != nil {
+			return fmt.Errorf("publish the states of members: %w", err)
+		}
 	}
 	if err := s.destroyDue(ctx, now); err != nil {
 		return fmt.Errorf("destroy rooms that are due: %w", err)

@@ -297,6 +297,24 @@ func (e MemberEvents) Valid() bool {
 	}
 }
 
+// Defines values for MemberState.
+const (
+	MemberStateOnline       MemberState = "online"
+	MemberStateReconnecting MemberState = "reconnecting"
+)
+
+// Valid indicates whether the value is a known member of the MemberState enum.
+func (e MemberState) Valid() bool {
+	switch e {
+	case MemberStateOnline:
+		return true
+	case MemberStateReconnecting:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for MessageRecalled.
 const (
 	True MessageRecalled = true
@@ -788,16 +806,16 @@ func (e SameUser) Valid() bool {
 
 // Defines values for SessionState.
 const (
-	Detached SessionState = "detached"
-	Online   SessionState = "online"
+	SessionStateDetached SessionState = "detached"
+	SessionStateOnline   SessionState = "online"
 )
 
 // Valid indicates whether the value is a known member of the SessionState enum.
 func (e SessionState) Valid() bool {
 	switch e {
-	case Detached:
+	case SessionStateDetached:
 		return true
-	case Online:
+	case SessionStateOnline:
 		return true
 	default:
 		return false
@@ -1430,6 +1448,14 @@ type Member struct {
 	// Example: 2026-11-21T15:00:00.250Z
 	JoinedAt Timestamp `json:"joinedAt"`
 
+	// State Whether at least one of the user's sessions in the room has a stream (`online`), or none
+	// (`reconnecting`), by the events up to the `seq` of the list. Absent unless the room has
+	// `memberStates`.
+	//
+	//
+	// Example: online
+	State *MemberState `json:"state,omitempty"`
+
 	// UserData Text of the application about a member, such as JSON: at most 1,024 bytes. It belongs to the
 	// user in this room: it is given by the call with which the user becomes a member, a further
 	// session of a member does not change it, and it is gone when the user leaves. The user
@@ -1534,6 +1560,64 @@ type MemberListReply struct {
 	// effects of this event and of all events before it. 0 if there is none.
 	Seq ListSeq `json:"seq"`
 }
+
+// MemberReconnectedEvent Members who were reconnecting have a stream again, with at least one session.
+type MemberReconnectedEvent struct {
+	// Generation Identifies one lifetime of a room. A room that is destroyed and created again has a new
+	// generation.
+	Generation Generation `json:"generation"`
+
+	// MemberList The members.
+	MemberList []User `json:"memberList"`
+
+	// RoomID The ID that the application gives to a room: 1 to 128 ASCII letters, digits, punctuation
+	// characters and spaces, with no space at its beginning or end, and without the segments `.`
+	// and `..` between slashes or backslashes.
+	//
+	//
+	// Example: class#1
+	RoomID RoomID `json:"roomID"`
+
+	// Seq The number of an event in its log, counted from 1 without gaps.
+	Seq Seq `json:"seq"`
+}
+
+// MemberReconnectingEvent Members have lost their streams with all their sessions in the room, at least 3 seconds ago.
+// They are still members. `memberReconnected` follows, or `roomMemberLeft` if they do not come
+// back within `memberTimeout`. Published about once a second in rooms with `memberStates`
+// while the room publishes names.
+type MemberReconnectingEvent struct {
+	// Generation Identifies one lifetime of a room. A room that is destroyed and created again has a new
+	// generation.
+	Generation Generation `json:"generation"`
+
+	// MemberList The members.
+	MemberList []User `json:"memberList"`
+
+	// RoomID The ID that the application gives to a room: 1 to 128 ASCII letters, digits, punctuation
+	// characters and spaces, with no space at its beginning or end, and without the segments `.`
+	// and `..` between slashes or backslashes.
+	//
+	//
+	// Example: class#1
+	RoomID RoomID `json:"roomID"`
+
+	// Seq The number of an event in its log, counted from 1 without gaps.
+	Seq Seq `json:"seq"`
+}
+
+// MemberState Whether at least one of the user's sessions in the room has a stream (`online`), or none
+// (`reconnecting`), by the events up to the `seq` of the list. Absent unless the room has
+// `memberStates`.
+//
+// Example: online
+type MemberState string
+
+// MemberStates Whether members see which of them are reconnecting: as `memberReconnecting` and
+// `memberReconnected`, and as the `state` of members.
+//
+// Example: false
+type MemberStates = bool
 
 // MemberTimeout How long a session that has lost its stream stays in the room, in seconds.
 //
@@ -2189,6 +2273,13 @@ type RoomConfig struct {
 	// Example: 500
 	MaxMembers MaxMembers `json:"maxMembers"`
 
+	// MemberStates Whether members see which of them are reconnecting: as `memberReconnecting` and
+	// `memberReconnected`, and as the `state` of members.
+	//
+	//
+	// Example: false
+	MemberStates MemberStates `json:"memberStates"`
+
 	// MemberTimeout How long a session that has lost its stream stays in the room, in seconds.
 	//
 	// Example: 30
@@ -2284,6 +2375,13 @@ type RoomConfigRequest struct {
 	//
 	// Example: 500
 	MaxMembers *MaxMembers `json:"maxMembers,omitempty"`
+
+	// MemberStates Whether members see which of them are reconnecting: as `memberReconnecting` and
+	// `memberReconnected`, and as the `state` of members.
+	//
+	//
+	// Example: false
+	MemberStates *MemberStates `json:"memberStates,omitempty"`
 
 	// MemberTimeout How long a session that has lost its stream stays in the room, in seconds.
 	//
@@ -4300,7 +4398,8 @@ type ClientInterface interface {
 	// 3. Apply the events of that generation whose `seq` is greater than the noted one, in their
 	//    order: those that arrived while the pages were read, and then each new one. A user who
 	//    joined replaces the entry with the same `userID`; a user who left removes it. A
-	//    `userData` in `roomMemberAttributesUpdated` replaces that of a member.
+	//    `userData` in `roomMemberAttributesUpdated` replaces that of a member, and
+	//    `memberReconnecting` and `memberReconnected` change the `state`.
 	//
 	// If a later page has another `generation`, the room was destroyed and created again
 	// meanwhile: begin again. Begin again also after a `roomMemberCountUpdated` with the
@@ -5728,7 +5827,8 @@ func (c *Client) UpdateMemberAttributes(ctx context.Context, roomID RoomID, body
 //  3. Apply the events of that generation whose `seq` is greater than the noted one, in their
 //     order: those that arrived while the pages were read, and then each new one. A user who
 //     joined replaces the entry with the same `userID`; a user who left removes it. A
-//     `userData` in `roomMemberAttributesUpdated` replaces that of a member.
+//     `userData` in `roomMemberAttributesUpdated` replaces that of a member, and
+//     `memberReconnecting` and `memberReconnected` change the `state`.
 //
 // If a later page has another `generation`, the room was destroyed and created again
 // meanwhile: begin again. Begin again also after a `roomMemberCountUpdated` with the
@@ -9876,7 +9976,8 @@ type ClientWithResponsesInterface interface {
 	// 3. Apply the events of that generation whose `seq` is greater than the noted one, in their
 	//    order: those that arrived while the pages were read, and then each new one. A user who
 	//    joined replaces the entry with the same `userID`; a user who left removes it. A
-	//    `userData` in `roomMemberAttributesUpdated` replaces that of a member.
+	//    `userData` in `roomMemberAttributesUpdated` replaces that of a member, and
+	//    `memberReconnecting` and `memberReconnected` change the `state`.
 	//
 	// If a later page has another `generation`, the room was destroyed and created again
 	// meanwhile: begin again. Begin again also after a `roomMemberCountUpdated` with the
@@ -16471,7 +16572,8 @@ func (c *ClientWithResponses) UpdateMemberAttributesWithResponse(ctx context.Con
 //  3. Apply the events of that generation whose `seq` is greater than the noted one, in their
 //     order: those that arrived while the pages were read, and then each new one. A user who
 //     joined replaces the entry with the same `userID`; a user who left removes it. A
-//     `userData` in `roomMemberAttributesUpdated` replaces that of a member.
+//     `userData` in `roomMemberAttributesUpdated` replaces that of a member, and
+//     `memberReconnecting` and `memberReconnected` change the `state`.
 //
 // If a later page has another `generation`, the room was destroyed and created again
 // meanwhile: begin again. Begin again also after a `roomMemberCountUpdated` with the

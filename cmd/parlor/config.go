@@ -105,6 +105,7 @@ type ServeCmd struct {
 	RoomsPerCreator  int           `env:"PARLOR_ROOMS_PER_CREATOR" default:"1000" help:"Maximum number of existing rooms that one user has created. Those that admins created do not count. 0 to 100000; 0 means no limit."`
 	Presence         string        `env:"PARLOR_PRESENCE" default:"full" enum:"full,batched,counts,none" help:"How joins and leaves are published, unless the room sets its own value. full: one by one in rooms of fewer than 100 members, and in larger ones in batches, about once a second; batched: always in batches; counts: only the number of members, about once a second; none: not at all."`
 	NamesUpTo        int           `env:"PARLOR_NAMES_UP_TO" default:"1000000" help:"Number of members above which a room publishes counts instead of joins and leaves, unless the room sets its own value. 1 to 1000000."`
+	MemberStates     bool          `env:"PARLOR_MEMBER_STATES" help:"Publish which members are reconnecting, unless the room sets its own value."`
 	RoomsPerUser     int           `env:"PARLOR_ROOMS_PER_USER" default:"20" help:"Maximum number of rooms a user can be in at once. 1 to 64."`
 	SessionsPerUser  int           `env:"PARLOR_SESSIONS_PER_USER" default:"10" help:"Maximum number of sessions per user. A further login ends the oldest session. 1 to 10000."`
 	MessageRate      int           `env:"PARLOR_MESSAGE_RATE" default:"10" help:"Messages per second that a user can send over all sessions, not counting barrage messages. 0 to 10000; 0 means no limit, as for all rates."`

@@ -86,6 +86,7 @@ func (c *ServeCmd) serve(ctx context.Context, to console, log *slog.Logger, toke
 			History:        room.History(c.History),
 			Presence:       room.PresenceMode(c.Presence),
 			NamesUpTo:      c.NamesUpTo,
+			MemberStates:   c.MemberStates,
 		},
 		MaxRooms:        c.MaxRooms,
 		RoomsPerCreator: c.RoomsPerCreator,

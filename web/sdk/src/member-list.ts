@@ -13,7 +13,8 @@ const PAGE = 500;
 /**
  * The members of a room at any time: a list, and the events after it. Pass it every roomMemberJoined,
  * roomMemberLeft and roomMemberCountUpdated of the room, also before and while the list is loaded;
- * and roomMemberAttributesUpdated, if members change their userData.
+ * and roomMemberAttributesUpdated, if members change their userData. In a room with memberStates,
+ * pass it memberReconnecting and memberReconnected by setState.
  */
 export class MemberList {
   readonly #parlor: Parlor;
@@ -27,7 +28,7 @@ export class MemberList {
   #seq = 0;
   #loading = 0;
   /** The events that arrived while the list is loaded. It may or may not include them. */
-  #meanwhile: Event[] = [];
+  #meanwhile: (() => void)[] = [];
 
   /** `memberEvents` is that of the room as it was entered. */
   constructor(parlor: Parlor, roomID: string, memberEvents: MemberEvents = 'names') {
@@ -72,7 +73,7 @@ export class MemberList {
       this.#generation = first.generation;
       this.#seq = first.seq;
       this.#current = this.#memberEvents === 'names';
-      for (const event of this.#meanwhile) this.#apply(event);
+      for (const apply of this.#meanwhile) apply();
     } finally {
       if (--this.#loading === 0) this.#meanwhile = [];
     }
@@ -81,8 +82,25 @@ export class MemberList {
   /** Applies an event, unless the list includes it. */
   apply(event: Event): void {
     if ('memberEvents' in event) this.#memberEvents = event.memberEvents;
-    if (this.#loading > 0) this.#meanwhile.push(event);
-    this.#apply(event);
+    this.#now(() => this.#apply(event));
+  }
+
+  /** Applies a memberReconnecting or a memberReconnected, unless the list includes it. */
+  setState(state: NonNullable<Member['state']>, event: StreamEvents['memberReconnecting']): void {
+    this.#now(() => {
+      if (event.generation !== this.#generation || event.seq <= this.#seq) return;
+      this.#seq = event.seq;
+      for (const { userID } of event.memberList) {
+        const member = this.#members.get(userID);
+        if (member !== undefined) this.#members.set(userID, { ...member, state });
+      }
+    });
+  }
+
+  /** Applies an event, and again to the list that is being loaded. */
+  #now(apply: () => void): void {
+    if (this.#loading > 0) this.#meanwhile.push(apply);
+    apply();
   }
 
   #apply(event: Event): void {

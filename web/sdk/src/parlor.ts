@@ -354,6 +354,8 @@ export class Parlor {
       case 'roomMemberJoined':
       case 'roomMemberLeft':
       case 'roomMemberCountUpdated':
+      case 'memberReconnecting':
+      case 'memberReconnected':
       case 'roomMessageReceived':
       case 'messageRecalled':
       case 'roomAttributesUpdated':

@@ -27,6 +27,8 @@ export interface StreamEvents {
   roomMemberJoined: Schemas['RoomMemberJoinedEvent'];
   roomMemberLeft: Schemas['RoomMemberLeftEvent'];
   roomMemberCountUpdated: Schemas['RoomMemberCountUpdatedEvent'];
+  memberReconnecting: Schemas['MemberReconnectingEvent'];
+  memberReconnected: Schemas['MemberReconnectedEvent'];
   roomMessageReceived: Schemas['RoomMessageReceivedEvent'];
   messageRecalled: Schemas['MessageRecalledEvent'];
   roomSeqAdvanced: Schemas['RoomSeqAdvancedEvent'];
@@ -52,6 +54,8 @@ export const streamEventNames = [
   'roomMemberJoined',
   'roomMemberLeft',
   'roomMemberCountUpdated',
+  'memberReconnecting',
+  'memberReconnected',
   'roomMessageReceived',
   'messageRecalled',
   'roomSeqAdvanced',

@@ -84,18 +84,25 @@ test('a MemberList is the same as the room, whenever events arrive', async () =>
   expect(list.members.get('eve')).toEqual({ ...member('eve', 'at 13'), userData: 'new' });
   expect(list.members.has('nobody')).toBe(false);
 
+  const eve = { userID: 'eve', userName: 'eve' };
+  list.setState('reconnecting', { roomID: 'r', generation: 7, seq: 16, memberList: [eve] }); // known
+  expect(list.members.get('eve')?.state).toBeUndefined();
+  list.setState('reconnecting', { roomID: 'r', generation: 7, seq: 17, memberList: [eve] });
+  expect(list.members.get('eve')).toEqual({ ...member('eve', 'at 13'), userData: 'new', state: 'reconnecting' });
   const counted = (seq: number, memberEvents: 'names' | 'counts') =>
     list.apply({ roomID: 'r', generation: 7, seq, memberCount: 9, memberEvents });
   expect(list.current).toBe(true);
-  counted(17, 'counts');
+  counted(18, 'counts');
   expect(list.current).toBe(false);
   const listed = list.load();
-  await page(18, ['a']);
+  list.setState('online', { roomID: 'r', generation: 7, seq: 20, memberList: [{ userID: 'a', userName: 'a' }] });
+  await page(19, ['a']);
   await listed;
+  expect(list.members.get('a')?.state).toBe('online');
   expect(list.current).toBe(false); // it was right when it was loaded
-  counted(19, 'names');
+  counted(21, 'names');
   const reloading = list.load(2);
-  await page(20, ['a', 'b'], 'c3');
+  await page(22, ['a', 'b'], 'c3');
   await reloading;
   expect(users()).toBe('a, b');
   expect(list.complete).toBe(false);
