@@ -2,6 +2,7 @@ package hub
 
 import (
 	"context"
+	"errors"
 	"io"
 	"sync"
 	"time"
@@ -13,6 +14,10 @@ type Conn interface {
 	// apply to anything after Send has returned.
 	Send(p []byte, timeout time.Duration) error
 }
+
+// ErrEnough is returned by Conn.Send, or is the cause of the end of Serve's context, to end a stream
+// that has served its purpose.
+var ErrEnough = errors.New("enough events")
 
 // WriteRedirector is a connection below TLS that TakeOver accepts.
 type WriteRedirector interface {
@@ -80,7 +85,7 @@ func (p *pipe) run(ctx context.Context, c Conn) {
 		select {
 		case <-p.wake:
 		case <-ctx.Done():
-			w.do(p.stream.close)
+			w.do(func() { p.stream.closeOnWriteError(context.Cause(ctx)) })
 			return
 		}
 		p.mu.Lock()

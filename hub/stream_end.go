@@ -16,6 +16,7 @@ import (
 const (
 	endClientGone   = "clientGone"   // the client closed the connection, or the connection broke
 	endReconnect    = "reconnect"    // the client was asked to reconnect
+	endEnough       = "enough"       // it has served its purpose
 	endLogTrimmed   = "logTrimmed"   // the same, because the events that it lacks were trimmed
 	endServerClosed = "serverClosed" // the server closed the connection without a last event
 )
@@ -78,9 +79,12 @@ func (s *Stream) closeWith(last room.Body) {
 	}
 }
 
-// closeOnWriteError closes a stream whose connection has failed.
+// closeOnWriteError closes a stream whose connection has failed, or has enough events.
 func (s *Stream) closeOnWriteError(err error) {
-	if errors.Is(err, os.ErrDeadlineExceeded) {
+	switch {
+	case errors.Is(err, ErrEnough):
+		s.setEndReason(endEnough)
+	case errors.Is(err, os.ErrDeadlineExceeded):
 		s.setEndReason(string(room.ConnectionSlowConsumer))
 	}
 	s.close()

@@ -98,21 +98,19 @@ func (s *Stream) start(st StreamStart, to sink) {
 	// cursor at which the stream begins.
 	rooms, resets := s.subscribeRooms(st)
 	resets = append(resets, s.subscribeInbox(st)...)
-	if !s.write(streamHead(s.hub.opts.Retry)) {
-		return
-	}
-	s.send(encodeBody(room.SessionReady{
+	first := []room.Body{room.SessionReady{
 		SessionID: s.session,
 		Resumed:   st.Cursor != nil && !st.CursorInvalid && !st.Foreign && len(resets) == 0,
 		Rooms:     rooms,
 
 		HeartbeatSeconds: int(math.Ceil(s.hub.opts.Heartbeat.Seconds())),
-	}))
-	for _, r := range resets {
-		s.send(encodeBody(r))
-	}
+	}}
+	first = append(first, resets...)
 	for _, l := range st.Left { // the rooms of the client's cursor that the session is no longer in
-		s.send(encodeBody(l.StateChange()))
+		first = append(first, l.StateChange())
+	}
+	if !s.writeFirst(first) {
+		return
 	}
 	for _, apply := range s.beforeStart {
 		apply()
@@ -120,6 +118,18 @@ func (s *Stream) start(st StreamStart, to sink) {
 	s.beforeStart = nil
 	s.send(queued...)
 	s.catchUpAll()
+}
+
+// writeFirst writes the first events of the stream, all at once: the id of sessionReady already says
+// what those after it explain, so a client must not get it without them. It reports false if the
+// stream is closed because of an error.
+func (s *Stream) writeFirst(first []room.Body) bool {
+	buf := append(s.worker.buf[:0], streamHead(s.hub.opts.Retry)...)
+	for _, b := range first {
+		buf = s.appendFrame(buf, encodeBody(b))
+	}
+	s.worker.buf = buf
+	return s.write(buf)
 }
 
 // subscribeRooms subscribes the stream to the session's rooms. It returns them, and a roomReset for
