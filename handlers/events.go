@@ -26,7 +26,7 @@ type streamStore interface {
 // client is back before it is removed from its rooms.
 const maxReconnectDelay = room.MinMemberTimeout / 2
 
-// streamEvents opens and serves the session's stream.
+// streamEvents opens and serves the session's stream, or with the parameter wait its beginning.
 func (a *api) streamEvents(w http.ResponseWriter, r *http.Request) {
 	if err := a.openStream(w, r); err != nil {
 		a.answerStreamError(w, r, err)
@@ -38,7 +38,8 @@ func (a *api) streamEvents(w http.ResponseWriter, r *http.Request) {
 // (WHATWG HTML, "fail the connection").
 func (a *api) answerStreamError(w http.ResponseWriter, r *http.Request, err error) {
 	p := problemOf(err)
-	if (p.Status == http.StatusServiceUnavailable || p.Status == http.StatusTooManyRequests) && r.URL.Query().Has("stream_key") {
+	query := r.URL.Query()
+	if (p.Status == http.StatusServiceUnavailable || p.Status == http.StatusTooManyRequests) && query.Has("stream_key") && !query.Has("wait") {
 		a.answerReconnect(w, r, max(p.retryAfter, 1))
 		return
 	}
@@ -46,7 +47,8 @@ func (a *api) answerStreamError(w http.ResponseWriter, r *http.Request, err erro
 }
 
 func (a *api) openStream(w http.ResponseWriter, r *http.Request) error {
-	q := readQuery(r, "stream_key", "stream_ticket", "last_event_id")
+	q := readQuery(r, "stream_key", "stream_ticket", "last_event_id", "wait")
+	wait := time.Duration(q.integer("wait", minWait, maxWait, 0)) * time.Second
 	// The stream itself has no time limit, but everything before it has.
 	ctx, cancel := context.WithTimeoutCause(r.Context(), callTimeout, errCallTimeout)
 	defer cancel()
@@ -86,6 +88,10 @@ func (a *api) openStream(w http.ResponseWriter, r *http.Request) error {
 	}
 	started = true
 	a.StreamOpens(r.Context())
+	if wait > 0 {
+		defer release()
+		return a.servePoll(w, r, stream, start, wait)
+	}
 	if err := a.serveStream(w, r, stream, start, release); err != nil {
 		a.Log.Debug("stream start failed", "requestID", requestID(r.Context()), "error", err)
 	}

@@ -28,7 +28,7 @@ import (
 var openapi = sync.OnceValue(func() *openapi3.T {
 	doc := parseContract()
 	for _, placed := range schemasOf(doc) {
-		if s := placed.schema; !placed.sent && s.Type.Is("object") && s.AdditionalProperties.Schema == nil {
+		if s := placed.schema; !placed.sent && s.Type.Is("object") && s.AdditionalProperties.Schema == nil && len(s.Properties) > 0 {
 			s.AdditionalProperties.Has = new(false)
 		}
 	}

@@ -1912,6 +1912,27 @@ type PeerMessageReceivedEvent struct {
 	Seq *Seq `json:"seq,omitempty"`
 }
 
+// PollReply defines model for PollReply.
+type PollReply struct {
+	// Cursor The cursor to send with the next poll. Absent if the earlier one is still right.
+	Cursor *Cursor `json:"cursor,omitempty"`
+
+	// Events The next events of the stream, in order. Empty if nothing happened.
+	Events []PolledEvent `json:"events"`
+}
+
+// PolledEvent defines model for PolledEvent.
+type PolledEvent struct {
+	// Data The data of the event, with the schema that `x-sse-events` names.
+	Data map[string]interface{} `json:"data"`
+
+	// Event The name of the event.
+	Event string `json:"event"`
+
+	// Id The `id:` of an event on a session's stream. Treat it as opaque.
+	Id *Cursor `json:"id,omitempty"`
+}
+
 // PresenceMode How the joins and leaves of members are published.
 //
 //   - `full`: one by one while the room has fewer than 100 members, and from then on in batches,
@@ -3494,6 +3515,11 @@ type StreamEventsParams struct {
 	// LastEventId The cursor to continue from, for clients that cannot set the header. The header takes
 	// precedence.
 	LastEventId *Cursor `form:"last_event_id,omitempty" json:"last_event_id,omitempty"`
+
+	// Wait Answer once instead of streaming, for clients and networks without streams: as soon as
+	// there are events, or after so many seconds with an empty list. The events are those of
+	// the stream, with the same cursors, so a client may change between both at any time.
+	Wait *int `form:"wait,omitempty" json:"wait,omitempty"`
 
 	// LastEventID The cursor to continue from. EventSource sends this header by itself when it reconnects.
 	LastEventID *Cursor `json:"Last-Event-ID,omitempty"`
@@ -7382,6 +7408,18 @@ func NewStreamEventsRequest(server string, params *StreamEventsParams) (*http.Re
 		if params.LastEventId != nil {
 
 			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "last_event_id", *params.LastEventId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Wait != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "wait", *params.Wait, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
 				return nil, err
 			} else {
 				for _, qp := range strings.Split(queryFrag, "&") {
@@ -12019,6 +12057,8 @@ type StreamEventsResponse503Headers struct {
 type StreamEventsResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *PollReply
 	// ApplicationproblemJSON400 the response for an HTTP 400 `application/problem+json` response
 	ApplicationproblemJSON400 *InvalidRequest
 	// ApplicationproblemJSON401 the response for an HTTP 401 `application/problem+json` response
@@ -12033,6 +12073,11 @@ type StreamEventsResponse struct {
 	Headers429 *StreamEventsResponse429Headers
 	// Headers503 the parsed response headers for an HTTP 503 response
 	Headers503 *StreamEventsResponse503Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r StreamEventsResponse) GetJSON200() *PollReply {
+	return r.JSON200
 }
 
 // GetApplicationproblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
@@ -18582,6 +18627,13 @@ func ParseStreamEventsResponse(rsp *http.Response) (*StreamEventsResponse, error
 	}
 
 	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest PollReply
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
 		var dest InvalidRequest
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
@@ -18609,6 +18661,9 @@ func ParseStreamEventsResponse(rsp *http.Response) (*StreamEventsResponse, error
 			return nil, err
 		}
 		response.ApplicationproblemJSON503 = &dest
+
+	case rsp.StatusCode == 200:
+		// Content-type (text/event-stream) unsupported
 
 	}
 

@@ -30,7 +30,7 @@ func TestProgramsOfTokenGuide(t *testing.T) {
 		{"go", "token.go", []string{"go", "run"}},
 	} {
 		file := filepath.Join(t.TempDir(), c.file)
-		if err := os.WriteFile(file, []byte(guideBlock(t, c.language)), 0o600); err != nil {
+		if err := os.WriteFile(file, []byte(codeBlock(t, "docs/tokens.md", c.language)), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		program := exec.CommandContext(t.Context(), c.command[0], append(c.command[1:], file)...)
@@ -54,7 +54,7 @@ func TestProgramsOfTokenGuide(t *testing.T) {
 // TestCommandsOfTokenGuide runs the commands of docs/tokens.md.
 func TestCommandsOfTokenGuide(t *testing.T) {
 	t.Parallel()
-	for line := range strings.Lines(guideBlock(t, "sh")) {
+	for line := range strings.Lines(codeBlock(t, "docs/tokens.md", "sh")) {
 		args := strings.Fields(line)
 		got := parlor(t.Context(), t, []string{"PARLOR_SECRET=" + string(goodSecret)}, args[1:]...)
 		if args[0] != "parlor" || got.code != exitOK {
@@ -63,12 +63,12 @@ func TestCommandsOfTokenGuide(t *testing.T) {
 	}
 }
 
-// guideBlock returns the block of a language in docs/tokens.md, which has one of each.
-func guideBlock(t *testing.T, language string) string {
+// codeBlock returns the block of a language in a document, which has one of each.
+func codeBlock(t *testing.T, document, language string) string {
 	t.Helper()
-	blocks := regexp.MustCompile("(?s)\n```"+language+"\n(.*?)```\n").FindAllStringSubmatch(readDocument(t, "docs/tokens.md"), -1)
+	blocks := regexp.MustCompile("(?s)\n```"+language+"\n(.*?)```\n").FindAllStringSubmatch(readDocument(t, document), -1)
 	if len(blocks) != 1 {
-		t.Fatalf("docs/tokens.md has %d blocks of %s", len(blocks), language)
+		t.Fatalf("%s has %d blocks of %s", document, len(blocks), language)
 	}
 	return blocks[0][1]
 }
