@@ -54,6 +54,8 @@ func (c *client) everythingAbout(files []room.Media, messages []room.Message) ma
 		add("GET", roomPath("lobby", path), nil)
 	}
 	for _, m := range messages {
+		add("GET", roomPath("lobby", "/messages?messageID="+string(m.ID)), nil)
+		add("GET", roomPath("lobby", fmt.Sprintf("/messages?seq=%d", m.Seq)), nil)
 		if m.Sender.ID != c.UserID {
 			add("DELETE", messagePath("lobby", m.ID), nil)
 		}
@@ -186,7 +188,13 @@ func TestMessagesToSomeMembers(t *testing.T) {
 						t.Errorf("dave reads %q by %s: %s", word, call, got)
 					}
 				}
+				_, id, byID := strings.Cut(call, "messageID=")
 				switch {
+				case byID:
+					i := slices.IndexFunc(messages, func(m room.Message) bool { return string(m.ID) == id })
+					if found := got == bobs[call]; found != (messages[i].To == nil) || !found && got != "200 {\"messageList\":[]}\n" {
+						t.Errorf("%s of a message to %v: %q", call, messages[i].To, got)
+					}
 				case strings.HasPrefix(call, "DELETE"):
 					i := slices.IndexFunc(messages, func(m room.Message) bool { return strings.HasSuffix(call, string(m.ID)) })
 					if found := !strings.HasPrefix(got, "404 message_not_found "); found != (messages[i].To == nil) {
@@ -251,6 +259,11 @@ func checkHidden(t *testing.T, when string, all, some []logged) {
 				t.Fatal(err)
 			}
 			want = append(want, logged{string(room.TypeRoomSeqAdvanced), string(data), e.Seq})
+		}
+	}
+	for _, e := range some {
+		if e.Type == string(room.TypeMessageRecalled) { // all recalls are of messages to others
+			t.Errorf("%s: the other member receives %s", when, e.Data)
 		}
 	}
 	if diff := cmp.Diff(want, some); diff != "" {
