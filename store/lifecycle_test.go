@@ -127,8 +127,8 @@ func TestSwitchIsAtomic(t *testing.T) {
 	want := room.Change{
 		By: as(alice),
 		Events: []room.Event{
-			{Room: "new", Log: entered.Generation, Seq: 1, Body: room.MembersJoined{MemberList: []room.Member{{User: alice.User}}}},
-			{Room: "old", Log: old.Generation, Seq: 2, Body: room.MembersLeft{MemberList: []room.LeftMember{{User: alice.User, Reason: room.ReasonSwitched}}}},
+			{Room: "new", Log: entered.Generation, Seq: 1, Body: room.MembersJoined{MemberList: []room.Member{{User: alice.User}}, MemberCount: new(1)}},
+			{Room: "old", Log: old.Generation, Seq: 2, Body: room.MembersLeft{MemberList: []room.LeftMember{{User: alice.User, Reason: room.ReasonSwitched}}, MemberCount: new(0)}},
 		},
 		Joined: []room.Joined{{Session: alice.ID, Room: "new", Generation: entered.Generation, From: 1, Call: room.RoomSwitch, Created: true}},
 		Left:   []room.Left{{Session: alice.ID, Room: "old", Generation: old.Generation, Reason: room.ReasonSwitched}},

@@ -134,8 +134,12 @@ func (w *watcher) follow(ctx context.Context) {
 	}
 	defer reply.Body.Close()
 	var name string
-	for lines := bufio.NewScanner(reply.Body); lines.Scan(); {
-		field, value, _ := strings.Cut(lines.Text(), ": ")
+	for lines := bufio.NewReader(reply.Body); ; {
+		line, err := lines.ReadString('\n')
+		if err != nil {
+			return // the rest of a line may be half an id
+		}
+		field, value, _ := strings.Cut(strings.TrimSuffix(line, "\n"), ": ")
 		switch field {
 		case "event":
 			name = value

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -163,26 +164,37 @@ func (m *member) hangUp() {
 	m.until("the end of the stream", func() bool { return m.ended })
 }
 
+// read reads a stream until it ends. What is cut off at its end was not received, and an id counts
+// only with its event.
 func (m *member) read(reply *http.Response) {
 	defer reply.Body.Close()
-	var e receivedEvent
-	for lines := bufio.NewScanner(reply.Body); lines.Scan(); {
-		name, value, _ := strings.Cut(lines.Text(), ": ")
+	defer m.update(func() { m.ended = true })
+	var (
+		e  receivedEvent
+		id string
+	)
+	for lines := bufio.NewReader(reply.Body); ; {
+		line, err := lines.ReadString('\n')
+		if err != nil {
+			return
+		}
+		name, value, _ := strings.Cut(strings.TrimSuffix(line, "\n"), ": ")
 		switch name {
 		case "event":
 			e.event = room.EventType(value)
 		case "data":
 			e.data = value
 		case "id":
-			m.update(func() { m.lastID = value })
+			id = value
 		case "":
-			if e.event != "" {
-				m.update(func() { m.events = append(m.events, e) })
-			}
-			e = receivedEvent{}
+			m.update(func() {
+				if m.lastID = cmp.Or(id, m.lastID); e.event != "" {
+					m.events = append(m.events, e)
+				}
+			})
+			e, id = receivedEvent{}, ""
 		}
 	}
-	m.update(func() { m.ended = true })
 }
 
 func (m *member) update(do func()) {
