@@ -68,7 +68,9 @@ func TestFramesThatAreRefused(t *testing.T) {
 		{"7 3 0 0 1 9223372036854775807 4\nxya\nb\n", false}, // far too short
 		{"7 3 0 0 1\nx", false},                              // without an audience, as before it existed
 		{"7 3 0 0 1 1 -4\nxya\nb\n", false},
-		{"7 3 9 0 1 1 4\nxya\nb\n", false}, {"7 3 0 0\n", false}, {"", false},
+		{"7 3 9 0 1 1 4\nxya\nb\n", false},
+		{"7 3 0 0\n", false},
+		{"", false},
 	} {
 		if f, _, err := ParseFrame([]byte(c.text)); (err == nil) != c.ok {
 			t.Errorf("%q is %+v, error %v", c.text, f, err)

@@ -351,7 +351,7 @@ func TestFilesToSomeMembers(t *testing.T) {
 	canRead("recalled for all")
 
 	m = alice.upload("c.txt", []byte("c"))
-	toAll = send(alice)
+	send(alice)
 	toBob = send(alice, "bob")
 	canRead("sent to all, and to bob again", "bob", "carol", "dave")
 	recall(toBob)

@@ -38,11 +38,11 @@ func TestEverySettingIsStored(t *testing.T) {
 		}
 	}
 	f := setup(t, store.Options{})
-	changed, err := f.CreateEmptyRoom(t.Context(), admin, "changed", room.RoomOptions{})
-	if err != nil {
+	if _, err := f.CreateEmptyRoom(t.Context(), admin, "changed", room.RoomOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	if changed, err = f.UpdateRoom(t.Context(), admin, "changed", room.RoomUpdate{Name: new("other"), Settings: all}); err != nil {
+	changed, err := f.UpdateRoom(t.Context(), admin, "changed", room.RoomUpdate{Name: new("other"), Settings: all})
+	if err != nil {
 		t.Fatal(err)
 	}
 	created, err := f.CreateEmptyRoom(t.Context(), admin, "created", room.RoomOptions{Name: "other", Settings: all})
