@@ -78,6 +78,23 @@ func TestFramesThatAreRefused(t *testing.T) {
 	}
 }
 
+// TestKeptFrames checks that a frame that is kept does not change with the packet that it was in.
+func TestKeptFrames(t *testing.T) {
+	t.Parallel()
+	packet := []byte("7 3 0 0 4 6 4\ndataothersa\nb\n")
+	f, _, err := ParseFrame(packet)
+	if err != nil {
+		t.Fatal(err)
+	}
+	kept := cloneFrames([]*Frame{f})[0]
+	clear(packet)
+	for user, want := range map[room.UserID]string{"a": "data", "b": "data", "c": "others"} {
+		if got := string(kept.dataFor(user)); got != want {
+			t.Errorf("%s receives %q, want %q", user, got, want)
+		}
+	}
+}
+
 // TestBodiesThatCarryAnID checks which events carry an id: those of a log, and those that set the
 // cursor or change which logs it contains, because clients resume from the last id that they
 // received.
