@@ -127,3 +127,23 @@ func TestLoggedStreamEndsAreLimited(t *testing.T) {
 		}
 	})
 }
+
+// TestEventsForOthersTakeNoQueue checks that a slow client is not closed because of messages that it
+// does not receive: their size would be known to it.
+func TestEventsForOthersTakeNoQueue(t *testing.T) {
+	inFakeTime(t, func(t *testing.T) {
+		s := newTestHub(t, overServe, Options{})
+		s.join("dave", 1)
+		slow := s.connectReady("dave", "")
+		slow.stopReading()
+		for range 3 { // the first are being written, and the others are queued
+			s.Apply(room.Change{Events: s.store.append(1, 100, strings.Repeat("x", 32<<10), "bob")})
+			synctest.Wait()
+		}
+		if n := s.Stats().SlowConsumers; n != 0 {
+			t.Fatalf("%d slow consumers", n)
+		}
+		slow.readAll()
+		slow.wantSeqs(1, 0, 300)
+	})
+}
