@@ -223,16 +223,8 @@ func (a *api) answerRetry(
 }
 
 func (a *api) listRoomMessages(w http.ResponseWriter, r *http.Request, session room.Session, id room.RoomID) error {
-	q := readQuery(r, "before", "after", "from", "until", "limit", "seq"+repeatable, "messageID"+repeatable)
-	page := q.messagePage()
-	seqs, ids := q.seqs("seq"), q.messageIDs("messageID")
-	q.exclusive("seq", "before", "after", "from", "until", "limit", "messageID")
-	q.exclusive("messageID", "before", "after", "from", "until", "limit")
-	page.From, page.Until = q.instant("from"), q.instant("until")
-	if !page.From.IsZero() && !page.Until.IsZero() && !page.From.Before(page.Until) {
-		q.fault("until", "order", "must be later than from")
-	}
-	if err := q.err(); err != nil {
+	asked, err := readMessageQuery(r)
+	if err != nil {
 		return err
 	}
 	found, err := a.Store.SessionRoom(r.Context(), session.ID, id)
@@ -242,36 +234,81 @@ func (a *api) listRoomMessages(w http.ResponseWriter, r *http.Request, session r
 	if found.Config.History == room.HistoryNone {
 		return room.ErrNoHistory
 	}
-	visible, err := a.Store.VisibleAfter(r.Context(), found, session.User.ID)
+	after, err := a.Store.VisibleAfter(r.Context(), found, session.User.ID)
 	if err != nil {
 		return err
 	}
-	switch {
-	case len(seqs) > 0:
-		messages, err := a.Store.MessagesBySeq(r.Context(), found, seqs)
-		return a.answerVisible(w, r, session.User.ID, messages, visible, err)
-	case len(ids) > 0:
-		messages, err := a.Store.MessagesByID(r.Context(), found, ids)
-		return a.answerVisible(w, r, session.User.ID, messages, visible, err)
-	}
-	page.After = max(page.After, visible)
-	return a.answerMessages(w, r, session.User.ID, page, func(n int) ([]room.Message, error) {
-		if page.oldest {
-			return a.Store.OldestMessages(r.Context(), found, page.Span, n)
-		}
-		return a.Store.NewestMessages(r.Context(), found, page.Span, n)
-	})
+	return a.answerRoomMessages(w, r, found, asked, after, visibleTo(session.User.ID))
 }
 
-// answerVisible answers with those of the messages that come after a seq and that a user may see.
-func (a *api) answerVisible(
-	w http.ResponseWriter, r *http.Request, user room.UserID, messages []room.Message, after room.Seq, err error,
-) error {
+func (a *api) adminListMessages(w http.ResponseWriter, r *http.Request, _ room.Actor, id room.RoomID) error {
+	asked, err := readMessageQuery(r)
 	if err != nil {
 		return err
 	}
-	visible := slices.DeleteFunc(messages, func(m room.Message) bool { return m.Seq <= after })
-	return a.answer(w, r, http.StatusOK, messageListReply{MessageList: room.VisibleMessages(visible, user)})
+	found, err := a.Store.Room(r.Context(), id)
+	if err != nil {
+		return err
+	}
+	return a.answerRoomMessages(w, r, found, asked, 0, allMessages)
+}
+
+// messageQuery is a request for messages of a room: a page of them, or those that it names.
+type messageQuery struct {
+	messagePage
+	seqs []room.Seq
+	ids  []room.MessageID
+}
+
+func readMessageQuery(r *http.Request) (messageQuery, error) {
+	q := readQuery(r, "before", "after", "from", "until", "limit", "seq"+repeatable, "messageID"+repeatable)
+	asked := messageQuery{messagePage: q.messagePage(), seqs: q.seqs("seq"), ids: q.messageIDs("messageID")}
+	q.exclusive("seq", "before", "after", "from", "until", "limit", "messageID")
+	q.exclusive("messageID", "before", "after", "from", "until", "limit")
+	asked.From, asked.Until = q.instant("from"), q.instant("until")
+	if !asked.From.IsZero() && !asked.Until.IsZero() && !asked.From.Before(asked.Until) {
+		q.fault("until", "order", "must be later than from")
+	}
+	return asked, q.err()
+}
+
+// messageFilter returns those messages that a reader may see. It may reuse the slice.
+type messageFilter func([]room.Message) []room.Message
+
+func visibleTo(user room.UserID) messageFilter {
+	return func(messages []room.Message) []room.Message { return room.VisibleMessages(messages, user) }
+}
+
+func allMessages(messages []room.Message) []room.Message { return messages }
+
+// answerRoomMessages answers with messages of a room that come after a seq and that a reader may see.
+func (a *api) answerRoomMessages(
+	w http.ResponseWriter, r *http.Request, found room.Room, asked messageQuery, after room.Seq, visible messageFilter,
+) error {
+	var (
+		named []room.Message
+		err   error
+	)
+	switch {
+	case len(asked.seqs) > 0:
+		named, err = a.Store.MessagesBySeq(r.Context(), found, asked.seqs)
+	case len(asked.ids) > 0:
+		named, err = a.Store.MessagesByID(r.Context(), found, asked.ids)
+	default:
+		page := asked.messagePage
+		page.After = max(page.After, after)
+		return a.answerMessages(w, r, page, visible, func(n int) ([]room.Message, error) {
+			if page.oldest {
+				return a.Store.OldestMessages(r.Context(), found, page.Span, n)
+			}
+			return a.Store.NewestMessages(r.Context(), found, page.Span, n)
+		})
+	}
+	if err != nil {
+		return err
+	}
+	named = slices.DeleteFunc(named, func(m room.Message) bool { return m.Seq <= after })
+	return a.answer(w, r, http.StatusOK, messageListReply{MessageList: visible(named)})
 }
 
 // seqs returns the seqs in a repeatable parameter.
@@ -326,11 +363,11 @@ func (q *query) messagePage() messagePage {
 	}
 }
 
-// answerMessages answers with those messages of a page that a user may see, and the cursor of the
+// answerMessages answers with those messages of a page that a reader may see, and the cursor of the
 // next page. The page is read before the others are removed, so that it costs no more than any
 // other.
 func (a *api) answerMessages(
-	w http.ResponseWriter, r *http.Request, user room.UserID, page messagePage, read func(n int) ([]room.Message, error),
+	w http.ResponseWriter, r *http.Request, page messagePage, visible messageFilter, read func(n int) ([]room.Message, error),
 ) error {
 	// One more message than the limit shows whether there is a next page.
 	messages, err := read(page.limit + 1)
@@ -347,6 +384,6 @@ func (a *api) answerMessages(
 		reply.MessageList = messages[1:]
 		reply.NextCursor = messages[1].Seq
 	}
-	reply.MessageList = room.VisibleMessages(reply.MessageList, user)
+	reply.MessageList = visible(reply.MessageList)
 	return a.answer(w, r, http.StatusOK, reply)
 }

@@ -46,7 +46,7 @@ func (a *api) listPeerMessages(w http.ResponseWriter, r *http.Request, session r
 	if err := q.err(); err != nil {
 		return err
 	}
-	return a.answerMessages(w, r, session.User.ID, page, func(n int) ([]room.Message, error) {
+	return a.answerMessages(w, r, page, allMessages, func(n int) ([]room.Message, error) {
 		if page.oldest {
 			return a.Store.PeerMessagesAfter(r.Context(), session, peer, page.After, n)
 		}

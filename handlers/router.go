@@ -236,6 +236,7 @@ func New(opts Options) *API {
 		r.Post("/v1/admin/rooms/{roomID}/kick", a.withAdminRoom(a.adminKickMembers, inBody))
 		r.Get("/v1/admin/rooms/{roomID}/bans", a.withAdminRoom(a.adminListBans))
 		r.Delete("/v1/admin/rooms/{roomID}/bans/{userID}", a.withAdminMember(a.adminUnban))
+		r.Get("/v1/admin/rooms/{roomID}/messages", a.withAdminRoom(a.adminListMessages, inQuery))
 		r.Post("/v1/admin/rooms/{roomID}/messages", a.withAdminRoom(a.adminSendMessage, inBody))
 		r.Delete("/v1/admin/rooms/{roomID}/messages/{messageID}", a.withAdminRoom(a.adminRecallMessage))
 		r.Get("/v1/admin/users/{userID}/rooms", a.withAdminUser(a.adminListUserRooms))

@@ -257,3 +257,39 @@ func TestHistoryStartsAtJoin(t *testing.T) {
 		t.Errorf("after entering again, bob reads %q", got)
 	}
 }
+
+// TestAdminHistory checks that admins read everything that is stored, by page, seq and ID.
+func TestAdminHistory(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	alice, bob, admin := s.login("alice"), s.login("bob"), s.admin()
+	admin.call("POST", "/v1/admin/rooms", object{"roomID": "lobby", "config": object{"history": "none", "historyVisible": "sinceJoined"}}).is(http.StatusCreated)
+	alice.enter("lobby")
+	first := alice.send("lobby", "1")
+	bob.enter("lobby")
+	private := message(alice.call("POST", roomPath("lobby", "/messages"), object{"kind": "text", "text": "2", "to": []string{"alice"}}).is(http.StatusCreated))
+	bob.send("lobby", "3")
+	list := func(query string) messagePage {
+		t.Helper()
+		return as[messagePage](admin.call("GET", "/v1/admin/rooms/lobby/messages"+query, nil).is(http.StatusOK))
+	}
+	for query, want := range map[string]string{
+		"":                                 "1 2 3",
+		"?limit=2":                         "2 3",
+		"?after=0&limit=2":                 "1 2",
+		fmt.Sprint("?after=", private.Seq): "3",
+		fmt.Sprintf("?seq=%d&seq=%d", private.Seq, first.Seq):             "1 2",
+		fmt.Sprintf("?messageID=%s&messageID=%s", private.ID, private.ID): "2",
+		"?from=2999-01-01T00:00:00Z":                                      "",
+	} {
+		if got := list(query).texts(); got != want {
+			t.Errorf("%s: got %q, want %q", query, got, want)
+		}
+	}
+	if page := list("?limit=2"); page.NextCursor != private.Seq {
+		t.Errorf("the next page begins at %d", page.NextCursor)
+	}
+	admin.call("GET", "/v1/admin/rooms/none/messages", nil).refused(http.StatusNotFound, "room_not_found")
+	admin.call("GET", "/v1/admin/rooms/lobby/messages?limit=101", nil).invalid("query/limit", "range")
+	alice.call("GET", "/v1/admin/rooms/lobby/messages", nil).is(http.StatusUnauthorized)
+}

@@ -3341,12 +3341,39 @@ type MemberPage = string
 // MessageID defines model for MessageID.
 type MessageID = openapi_types.UUID
 
+// MessageIDs defines model for MessageIDs.
+type MessageIDs = []openapi_types.UUID
+
+// MessageLimit defines model for MessageLimit.
+type MessageLimit = int
+
+// MessageSeqs defines model for MessageSeqs.
+type MessageSeqs = []Seq
+
+// MessagesAfter defines model for MessagesAfter.
+type MessagesAfter = int64
+
+// MessagesBefore defines model for MessagesBefore.
+type MessagesBefore = int64
+
 // PeerID The ID that the application gives to a user: 1 to 64 ASCII letters, digits, punctuation
 // characters and spaces, with no space at its beginning or end, and without the segments `.`
 // and `..` between slashes or backslashes.
 //
 // Example: alice
 type PeerID = UserID
+
+// SentFrom A time in RFC 3339, in any time zone and with any number of decimals, in the years 0001 to
+// 9999 in UTC.
+//
+// Example: 2026-11-21T15:00:00Z
+type SentFrom = TimestampRequest
+
+// SentUntil A time in RFC 3339, in any time zone and with any number of decimals, in the years 0001 to
+// 9999 in UTC.
+//
+// Example: 2026-11-21T15:00:00Z
+type SentUntil = TimestampRequest
 
 // TusResumable defines model for TusResumable.
 type TusResumable string
@@ -3496,6 +3523,31 @@ type AdminKickMemberParams struct {
 
 	// BanSeconds How long the user cannot join again, in seconds; at most a year. 0 means no ban.
 	BanSeconds *int `form:"banSeconds,omitempty" json:"banSeconds,omitempty"`
+}
+
+// AdminListMessagesParams defines parameters for AdminListMessages.
+type AdminListMessagesParams struct {
+	// Before Return only messages with a smaller seq, those closest to it first.
+	Before *MessagesBefore `form:"before,omitempty" json:"before,omitempty"`
+
+	// After Return only messages with a greater seq. Cannot be combined with `before`.
+	After *MessagesAfter `form:"after,omitempty" json:"after,omitempty"`
+
+	// From Return only messages sent at this time or later. Can be combined with any other
+	// parameter.
+	From *SentFrom `form:"from,omitempty" json:"from,omitempty"`
+
+	// Until Return only messages sent before this time, which must be later than `from`.
+	Until *SentUntil `form:"until,omitempty" json:"until,omitempty"`
+
+	// Limit The maximum number of messages in a page.
+	Limit *MessageLimit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Seq Return the messages with these seqs. Cannot be combined with other parameters.
+	Seq *MessageSeqs `form:"seq,omitempty" json:"seq,omitempty"`
+
+	// MessageID Return the messages with these IDs. Cannot be combined with other parameters.
+	MessageID *MessageIDs `form:"messageID,omitempty" json:"messageID,omitempty"`
 }
 
 // AdminEndUserSessionsParams defines parameters for AdminEndUserSessions.
@@ -3655,26 +3707,26 @@ type ListMembersParams struct {
 // ListRoomMessagesParams defines parameters for ListRoomMessages.
 type ListRoomMessagesParams struct {
 	// Before Return only messages with a smaller seq, those closest to it first.
-	Before *int64 `form:"before,omitempty" json:"before,omitempty"`
+	Before *MessagesBefore `form:"before,omitempty" json:"before,omitempty"`
 
 	// After Return only messages with a greater seq. Cannot be combined with `before`.
-	After *int64 `form:"after,omitempty" json:"after,omitempty"`
+	After *MessagesAfter `form:"after,omitempty" json:"after,omitempty"`
 
 	// From Return only messages sent at this time or later. Can be combined with any other
 	// parameter.
-	From *TimestampRequest `form:"from,omitempty" json:"from,omitempty"`
+	From *SentFrom `form:"from,omitempty" json:"from,omitempty"`
 
 	// Until Return only messages sent before this time, which must be later than `from`.
-	Until *TimestampRequest `form:"until,omitempty" json:"until,omitempty"`
+	Until *SentUntil `form:"until,omitempty" json:"until,omitempty"`
 
 	// Limit The maximum number of messages in a page.
-	Limit *int `form:"limit,omitempty" json:"limit,omitempty"`
+	Limit *MessageLimit `form:"limit,omitempty" json:"limit,omitempty"`
 
 	// Seq Return the messages with these seqs. Cannot be combined with other parameters.
-	Seq *[]Seq `form:"seq,omitempty" json:"seq,omitempty"`
+	Seq *MessageSeqs `form:"seq,omitempty" json:"seq,omitempty"`
 
 	// MessageID Return the messages with these IDs. Cannot be combined with other parameters.
-	MessageID *[]openapi_types.UUID `form:"messageID,omitempty" json:"messageID,omitempty"`
+	MessageID *MessageIDs `form:"messageID,omitempty" json:"messageID,omitempty"`
 }
 
 // ListPeerMessagesParams defines parameters for ListPeerMessages.
@@ -3980,6 +4032,15 @@ type ClientInterface interface {
 	//
 	// Corresponds with DELETE /v1/admin/rooms/{roomID}/members/{userID} (the `AdminKickMember` operationId).
 	AdminKickMember(ctx context.Context, roomID RoomID, userID UserID, params *AdminKickMemberParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// AdminListMessages List the messages of a room
+	//
+	// Works like `listRoomMessages` for everything that is stored: also messages to some members,
+	// and those of a room whose `history` is `none` until they are deleted. Every page but the last
+	// is full.
+	//
+	// Corresponds with GET /v1/admin/rooms/{roomID}/messages (the `AdminListMessages` operationId).
+	AdminListMessages(ctx context.Context, roomID RoomID, params *AdminListMessagesParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// AdminSendMessageWithBody Send a message to a room as any user
 	//
@@ -5030,6 +5091,25 @@ func (c *Client) AdminListMembers(ctx context.Context, roomID RoomID, params *Ad
 // Corresponds with DELETE /v1/admin/rooms/{roomID}/members/{userID} (the `AdminKickMember` operationId).
 func (c *Client) AdminKickMember(ctx context.Context, roomID RoomID, userID UserID, params *AdminKickMemberParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewAdminKickMemberRequest(c.Server, roomID, userID, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// AdminListMessages List the messages of a room
+//
+// Works like `listRoomMessages` for everything that is stored: also messages to some members,
+// and those of a room whose `history` is `none` until they are deleted. Every page but the last
+// is full.
+//
+// Corresponds with GET /v1/admin/rooms/{roomID}/messages (the `AdminListMessages` operationId).
+func (c *Client) AdminListMessages(ctx context.Context, roomID RoomID, params *AdminListMessagesParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewAdminListMessagesRequest(c.Server, roomID, params)
 	if err != nil {
 		return nil, err
 	}
@@ -7038,6 +7118,139 @@ func NewAdminKickMemberRequest(server string, roomID RoomID, userID UserID, para
 	}
 
 	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewAdminListMessagesRequest constructs an http.Request for the AdminListMessages method
+func NewAdminListMessagesRequest(server string, roomID RoomID, params *AdminListMessagesParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "roomID", roomID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/admin/rooms/%s/messages", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Before != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "before", *params.Before, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.After != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "after", *params.After, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.From != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "from", *params.From, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "date-time"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Until != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "until", *params.Until, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "date-time"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Seq != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "seq", *params.Seq, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "array", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.MessageID != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "messageID", *params.MessageID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "array", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
 	if err != nil {
 		return nil, err
 	}
@@ -9539,6 +9752,17 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with DELETE /v1/admin/rooms/{roomID}/members/{userID} (the `AdminKickMember` operationId).
 	AdminKickMemberWithResponse(ctx context.Context, roomID RoomID, userID UserID, params *AdminKickMemberParams, reqEditors ...RequestEditorFn) (*AdminKickMemberResponse, error)
 
+	// AdminListMessagesWithResponse List the messages of a room
+	//
+	// Works like `listRoomMessages` for everything that is stored: also messages to some members,
+	// and those of a room whose `history` is `none` until they are deleted. Every page but the last
+	// is full.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/admin/rooms/{roomID}/messages (the `AdminListMessages` operationId).
+	AdminListMessagesWithResponse(ctx context.Context, roomID RoomID, params *AdminListMessagesParams, reqEditors ...RequestEditorFn) (*AdminListMessagesResponse, error)
+
 	// AdminSendMessageWithBodyWithResponse Send a message to a room as any user
 	//
 	// Works like `sendRoomMessage`, on behalf of any user: a member, a user who is not in the
@@ -11437,6 +11661,89 @@ func (r AdminKickMemberResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r AdminKickMemberResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// AdminListMessagesResponse503Headers the declared response headers of an HTTP 503 response for AdminListMessages
+type AdminListMessagesResponse503Headers struct {
+	RetryAfter *int
+}
+
+type AdminListMessagesResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *MessageListReply
+	// ApplicationproblemJSON400 the response for an HTTP 400 `application/problem+json` response
+	ApplicationproblemJSON400 *InvalidRequest
+	// ApplicationproblemJSON401 the response for an HTTP 401 `application/problem+json` response
+	ApplicationproblemJSON401 *AdminTokenRefused
+	// ApplicationproblemJSON403 the response for an HTTP 403 `application/problem+json` response
+	ApplicationproblemJSON403 *NotAdmin
+	// ApplicationproblemJSON404 the response for an HTTP 404 `application/problem+json` response
+	ApplicationproblemJSON404 *RoomNotFound
+	// ApplicationproblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationproblemJSON503 *Unavailable
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *AdminListMessagesResponse503Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r AdminListMessagesResponse) GetJSON200() *MessageListReply {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
+func (r AdminListMessagesResponse) GetApplicationproblemJSON400() *InvalidRequest {
+	return r.ApplicationproblemJSON400
+}
+
+// GetApplicationproblemJSON401 returns the response for an HTTP 401 `application/problem+json` response
+func (r AdminListMessagesResponse) GetApplicationproblemJSON401() *AdminTokenRefused {
+	return r.ApplicationproblemJSON401
+}
+
+// GetApplicationproblemJSON403 returns the response for an HTTP 403 `application/problem+json` response
+func (r AdminListMessagesResponse) GetApplicationproblemJSON403() *NotAdmin {
+	return r.ApplicationproblemJSON403
+}
+
+// GetApplicationproblemJSON404 returns the response for an HTTP 404 `application/problem+json` response
+func (r AdminListMessagesResponse) GetApplicationproblemJSON404() *RoomNotFound {
+	return r.ApplicationproblemJSON404
+}
+
+// GetApplicationproblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r AdminListMessagesResponse) GetApplicationproblemJSON503() *Unavailable {
+	return r.ApplicationproblemJSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r AdminListMessagesResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r AdminListMessagesResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r AdminListMessagesResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r AdminListMessagesResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -15920,6 +16227,23 @@ func (c *ClientWithResponses) AdminKickMemberWithResponse(ctx context.Context, r
 	return ParseAdminKickMemberResponse(rsp)
 }
 
+// AdminListMessagesWithResponse List the messages of a room
+//
+// Works like `listRoomMessages` for everything that is stored: also messages to some members,
+// and those of a room whose `history` is `none` until they are deleted. Every page but the last
+// is full.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/admin/rooms/{roomID}/messages (the `AdminListMessages` operationId).
+func (c *ClientWithResponses) AdminListMessagesWithResponse(ctx context.Context, roomID RoomID, params *AdminListMessagesParams, reqEditors ...RequestEditorFn) (*AdminListMessagesResponse, error) {
+	rsp, err := c.AdminListMessages(ctx, roomID, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseAdminListMessagesResponse(rsp)
+}
+
 // AdminSendMessageWithBodyWithResponse Send a message to a room as any user
 //
 // Works like `sendRoomMessage`, on behalf of any user: a member, a user who is not in the
@@ -18062,6 +18386,80 @@ func ParseAdminKickMemberResponse(rsp *http.Response) (*AdminKickMemberResponse,
 	switch {
 	case rsp.StatusCode == 503:
 		var headers AdminKickMemberResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseAdminListMessagesResponse parses an HTTP response from a AdminListMessagesWithResponse call
+func ParseAdminListMessagesResponse(rsp *http.Response) (*AdminListMessagesResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &AdminListMessagesResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest MessageListReply
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest InvalidRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest AdminTokenRefused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest NotAdmin
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
+		var dest RoomNotFound
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON404 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 503:
+		var headers AdminListMessagesResponse503Headers
 		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
 			var value int
 			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
