@@ -57,6 +57,37 @@ func (s *stream) nextSummaries(n int) []string {
 	return lines
 }
 
+// TestFeedOfMemberStates checks that the feed says who is reconnecting.
+func TestFeedOfMemberStates(t *testing.T) {
+	t.Parallel()
+	clock := newClock()
+	s := newService(t, func(c *setup) { c.store.Now = clock.Now })
+	s.admin().call("POST", "/v1/admin/rooms", object{"roomID": "lobby", "config": object{"memberStates": true}}).is(http.StatusCreated)
+	alice := s.login("alice")
+	alice.enter("lobby")
+	stream, _ := alice.listen()
+	feed, _ := s.admin().follow("")
+	published := func(want string) {
+		t.Helper()
+		eventually(t, want, func() bool {
+			s.sweep() // one may not be enough, because it skips locked rows
+			for len(feed.events) > 0 {
+				if feed.nextSummary() == want {
+					return true
+				}
+			}
+			return false
+		})
+	}
+	stream.disconnect()
+	eventually(t, "alice is detached", func() bool { return alice.state() == "detached" })
+	clock.advance(5 * time.Second)
+	published("lobby 2 memberReconnecting")
+	again, _ := alice.listen(resume(stream.id))
+	defer again.disconnect()
+	published("lobby 3 memberReconnected")
+}
+
 // TestFeed reads the events of several users' rooms from beginning to end, and again from each
 // position in between.
 func TestFeed(t *testing.T) {
