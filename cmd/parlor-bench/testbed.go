@@ -113,11 +113,15 @@ func (b *testbed) serve(ctx context.Context, folder, data, database string) (pro
 	// There are no limits per user or address, because a few senders and one address stand for
 	// many. The limit on open files still applies to connections and streams. Servers on one
 	// database must have the same place for files, although no files are sent.
-	process, err = startChild(folder, []string{
+	env := []string{
 		"PARLOR_MEDIA_URL=file://" + filepath.Join(b.folder, "media"),
-		"PARLOR_SECRET=" + b.secret, "DATABASE_URL=" + database, "PARLOR_NATS_URL=" + b.natsURL, "PARLOR_MESSAGE_RATE=0", "PARLOR_BARRAGE_RATE=0", "PARLOR_BARRAGE_BYTES=0",
+		"PARLOR_SECRET=" + b.secret, "DATABASE_URL=" + database, "PARLOR_MIGRATE=true", "PARLOR_MESSAGE_RATE=0", "PARLOR_BARRAGE_RATE=0", "PARLOR_BARRAGE_BYTES=0",
 		"PARLOR_ADDRESS_LOGIN_RATE=0", "PARLOR_CONNECTIONS_PER_ADDRESS=1000000", "PARLOR_STREAMS_PER_ADDRESS=1000000",
-	},
+	}
+	if b.natsURL != "" { // an earlier program does not know the setting
+		env = append(env, "PARLOR_NATS_URL="+b.natsURL)
+	}
+	process, err = startChild(folder, env,
 		b.Parlor, "serve", "--data", data, "--listen", api, "--ops-listen", ops, "--drain", "0s", "--log-level", "warn")
 	if err != nil {
 		return nil, "", "", err
