@@ -16,9 +16,9 @@ const channel = "parlor"
 const (
 	// closeTimeout bounds how long the end of a connection may take.
 	closeTimeout = time.Second
-	// sendInterval is the shortest time between two statements of Send. Under load, a statement for
+	// notifyInterval is the shortest time between two statements of Send. Under load, a statement for
 	// each message costs PostgreSQL and the nodes that listen more than the messages do.
-	sendInterval = 2 * time.Millisecond
+	notifyInterval = 1500 * time.Microsecond
 )
 
 // Notify carries packets as PostgreSQL notifications. It has two connections of its own: one
@@ -26,7 +26,7 @@ const (
 type Notify struct {
 	config  *pgx.ConnConfig
 	silence time.Duration // after which the connection is checked
-	sentAt  time.Time     // when the last Send began; only Send uses it
+	pace    pace          // of Send
 	sender  *pgx.Conn     // nil if it is not connected; only Send and Close use it
 }
 
@@ -96,8 +96,7 @@ func (c *Notify) Send(ctx context.Context, packets []Packet) (err error) {
 			return fmt.Errorf("set up the connection: %w", err)
 		}
 	}
-	sleep(ctx, time.Until(c.sentAt.Add(sendInterval)))
-	c.sentAt = time.Now()
+	c.pace.wait(ctx, notifyInterval)
 	texts := make([]string, len(packets))
 	for i, p := range packets {
 		texts[i] = string(p.Text)

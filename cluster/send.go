@@ -8,6 +8,16 @@ import (
 // sendTimeout ends a Send without an answer, so that the next one uses a new connection.
 const sendTimeout = 5 * time.Second
 
+// pace keeps a time between calls of Send, so that more packets are sent together.
+type pace struct{ last time.Time }
+
+func (p *pace) wait(ctx context.Context, interval time.Duration) {
+	if d := time.Until(p.last.Add(interval)); d > 0 {
+		sleep(ctx, d)
+	}
+	p.last = time.Now()
+}
+
 // send sends what waits until the context ends. While a Send is under way, everything else waits,
 // so that a slow carrier gets fewer and larger messages.
 func (n *Node) send(ctx context.Context) {
