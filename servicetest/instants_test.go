@@ -44,6 +44,7 @@ func TestEdgeInstants(t *testing.T) {
 	admin := s.admin()
 
 	history := func(query string) reply { return alice.call("GET", roomPath("lobby", "/messages?"+query), nil) }
+	adminHistory := func(query string) reply { return admin.call("GET", "/v1/admin/rooms/lobby/messages?"+query, nil) }
 	bounds := func(text string, selected bool, r reply) {
 		if page := as[messagePage](r.is(http.StatusOK)); (page.texts() != "") != selected {
 			t.Errorf("%s: got %q", text, page.texts())
@@ -69,6 +70,14 @@ func TestEdgeInstants(t *testing.T) {
 		},
 		{
 			"listRoomMessages", "query/until", func(text string) reply { return history("until=" + url.QueryEscape(text)) },
+			func(text string, at time.Time, r reply) { bounds(text, first.SentAt.Time().Before(at), r) },
+		},
+		{
+			"adminListMessages", "query/from", func(text string) reply { return adminHistory("from=" + url.QueryEscape(text)) },
+			func(text string, at time.Time, r reply) { bounds(text, !first.SentAt.Time().Before(at), r) },
+		},
+		{
+			"adminListMessages", "query/until", func(text string) reply { return adminHistory("until=" + url.QueryEscape(text)) },
 			func(text string, at time.Time, r reply) { bounds(text, first.SentAt.Time().Before(at), r) },
 		},
 		{

@@ -127,7 +127,7 @@ func runChaos(t *testing.T, servers int, nats bool) {
 			c.enter(ctx, t, room)
 		}
 		senderClients = append(senderClients, c)
-		keepStream(ctx, &streaming, c)
+		keepStream(ctx, t, &streaming, c)
 	}
 	for _, r := range readerClients {
 		reading.Go(func() { r.read(ctx) })
@@ -161,7 +161,7 @@ func runChaos(t *testing.T, servers int, nats bool) {
 	}
 	for i := range joiners {
 		c := login("joiner", i)
-		keepStream(ctx, &streaming, c)
+		keepStream(ctx, t, &streaming, c)
 		sending.Go(func() {
 			for n := 0; sendCtx.Err() == nil; n++ {
 				for _, step := range []string{"enter", "leave"} {
@@ -196,8 +196,15 @@ func runChaos(t *testing.T, servers int, nats bool) {
 	late.Stop()
 	t.Logf("all streams were complete %s after the last message", time.Since(ended).Round(time.Millisecond))
 	hearAgain()
+	broken := 0
+	for _, r := range readerClients {
+		broken += r.broken
+		if r.fault != "" {
+			t.Errorf("%s: %s", r.client.user, r.fault)
+		}
+	}
 	// A lease of a server that was killed may last for another 15 s.
-	heard, cancelHeard := context.WithTimeout(ctx, 45*time.Second)
+	heard, cancelHeard := context.WithTimeout(t.Context(), 45*time.Second)
 	defer cancelHeard()
 	awaitBus(heard, t, m.servers)
 	if err := l.readHistory(ctx, senderClients[0], rooms); err != nil {
@@ -206,13 +213,6 @@ func runChaos(t *testing.T, servers int, nats bool) {
 	cancel() // ends the streams of the senders and joiners
 	streaming.Wait()
 
-	broken := 0
-	for _, r := range readerClients {
-		broken += r.broken
-		if r.fault != "" {
-			t.Errorf("%s: %s", r.client.user, r.fault)
-		}
-	}
 	v := l.check()
 	for _, example := range v.examples {
 		t.Error(example)
@@ -360,10 +360,14 @@ func (c *client) call(ctx context.Context, method, path string, body, reply any)
 }
 
 // keepStream keeps a session's stream open, so that it stays in its rooms.
-func keepStream(ctx context.Context, group *sync.WaitGroup, c *client) {
+func keepStream(ctx context.Context, t *testing.T, group *sync.WaitGroup, c *client) {
 	own := *c
 	r := &reader{client: &own, enough: func(*reader) bool { return false }}
-	group.Go(func() { r.read(ctx) })
+	group.Go(func() {
+		if r.read(ctx); r.fault != "" {
+			t.Errorf("the stream of %s: %s", c.user, r.fault)
+		}
+	})
 }
 
 // reader follows a stream, reconnecting, until enough returns true.
