@@ -25,7 +25,7 @@ func (n *Node) beat(ctx context.Context) {
 		now := time.Now()
 		n.list(now)
 		n.sayAlive()
-		n.sayWhetherHeard(now)
+		n.reportLosses(now)
 		select {
 		case <-ticker.C:
 		case <-ctx.Done():
@@ -47,9 +47,9 @@ func (n *Node) list(now time.Time) {
 	}
 }
 
-// sayWhetherHeard tells the database whether what it caches may get stale without a notice. It does so
+// reportLosses tells the database whether what it caches may get stale without a notice. It does so
 // here, because the goroutine of check may be waiting for the database.
-func (n *Node) sayWhetherHeard(now time.Time) {
+func (n *Node) reportLosses(now time.Time) {
 	n.mu.Lock()
 	alone, losing := len(n.peers) == 0, n.losing(now)
 	n.mu.Unlock()

@@ -195,7 +195,7 @@ func (c *NATS) connect(ctx context.Context, lost func(error)) (*nats.Conn, <-cha
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.conn, c.subject, c.messages = conn, c.subjectOf(), make(chan *nats.Msg, natsPending)
-	if _, err := conn.ChanSubscribe(c.subject+".all", c.messages); err != nil {
+	if _, err := conn.ChanSubscribe(c.subjectLocked(0), c.messages); err != nil {
 		return nil, nil, fmt.Errorf("subscribe to what all servers hear: %w", err)
 	}
 	for log := range c.followed {

@@ -39,7 +39,6 @@ func (n *Node) send(ctx context.Context) {
 func (n *Node) takePackets() (packets []Packet) {
 	n.mu.Lock()
 	if n.missed && !n.alone.Load() {
-		n.missed = false
 		n.out.bytes = 0 // this record always fits
 		n.post(0, recordMissed, nil)
 	}
