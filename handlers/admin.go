@@ -41,7 +41,7 @@ type roomPageReply struct {
 func (a *api) adminListRooms(w http.ResponseWriter, r *http.Request, _ room.Actor) error {
 	q := readQuery(r, "prefix", "cursor", "limit")
 	prefix := q.roomPrefix("prefix")
-	after := q.roomCursor("cursor")
+	after := idCursor[room.RoomID](q, "cursor")
 	limit := int(q.integer("limit", 1, maxRoomPage, defaultRoomPage))
 	if err := q.err(); err != nil {
 		return err
@@ -52,7 +52,7 @@ func (a *api) adminListRooms(w http.ResponseWriter, r *http.Request, _ room.Acto
 	}
 	reply := roomPageReply{Rooms: rooms}
 	if more {
-		reply.NextCursor = encodeRoomCursor(rooms[len(rooms)-1].ID)
+		reply.NextCursor = encodeIDCursor(rooms[len(rooms)-1].ID)
 	}
 	return a.answer(w, r, http.StatusOK, reply)
 }
@@ -275,19 +275,24 @@ func (a *api) adminEndSession(w http.ResponseWriter, r *http.Request, by room.Ac
 // reason returns the text that an admin gives for a kick, a ban or the destruction of a room.
 func (q *query) reason() string { return q.text("reason", room.MaxReasonBytes) }
 
-// encodeRoomCursor returns the cursor after a room: its ID in base64, so that clients treat it as
-// opaque.
-func encodeRoomCursor(id room.RoomID) string {
+// encodeIDCursor returns the cursor after a room or a user: its ID in base64, so that clients treat it
+// as opaque.
+func encodeIDCursor[ID ~string](id ID) string {
 	return base64.RawURLEncoding.EncodeToString([]byte(id))
 }
 
-func (q *query) roomCursor(name string) room.RoomID {
+// idCursor returns the ID in a cursor, or "".
+func idCursor[ID interface {
+	~string
+	Valid() bool
+}](q *query, name string,
+) ID {
 	if !q.has(name) {
 		return ""
 	}
 	text, err := base64.RawURLEncoding.DecodeString(q.values.Get(name))
-	id := room.RoomID(text)
-	if err != nil || !id.Valid() || encodeRoomCursor(id) != q.values.Get(name) {
+	id := ID(text)
+	if err != nil || !id.Valid() || encodeIDCursor(id) != q.values.Get(name) {
 		q.fault(name, "cursor", "must be a nextCursor of this list")
 		return ""
 	}

@@ -26,6 +26,7 @@ type Rates struct {
 	RoomsCreated Rate
 	Joins        Rate // calls that join, enter, switch or leave rooms
 	Attributes   Rate // changes of room and member attributes
+	InboxChanges Rate // changes of conversations and of the block list
 
 	LoginsPerAddress Rate
 }

@@ -31,11 +31,13 @@ const (
 	LimitRoomsCreated     Limit = "roomsCreated"
 	LimitJoins            Limit = "joins"
 	LimitAttributes       Limit = "attributes"
+	LimitInboxChanges     Limit = "inboxChanges"
 )
 
 // RateLimits are the limits on how often something may be done.
 var RateLimits = []Limit{
 	LimitMessages, LimitBarrage, LimitBarrageBytes, LimitLogins, LimitLoginsPerAddress, LimitRoomsCreated, LimitJoins, LimitAttributes,
+	LimitInboxChanges,
 }
 
 // Limits are the limits of one process. 0 means no limit.
@@ -70,6 +72,7 @@ var (
 	errTooManyLogins       = newProblem(http.StatusTooManyRequests, "too_many_logins", "There are too many logins of this user or from this address: wait Retry-After seconds.")
 	errTooManyRoomsCreated = newProblem(http.StatusTooManyRequests, "too_many_rooms_created", "The user creates too many rooms: wait Retry-After seconds.")
 	errTooManyJoins        = newProblem(http.StatusTooManyRequests, "too_many_joins", "The user joins and leaves rooms too often: wait Retry-After seconds.")
+	errTooManyInboxChanges = newProblem(http.StatusTooManyRequests, "too_many_inbox_changes", "The user changes conversations or the block list too often: wait Retry-After seconds.")
 	errTooManyAttributes   = newProblem(http.StatusTooManyRequests, "too_many_attribute_changes", "The user changes attributes or settings too often: wait Retry-After seconds.")
 )
 
@@ -82,8 +85,9 @@ type userLimiter struct {
 
 // rates are the rate limiters of one process.
 type rates struct {
-	messages, barrage, barrageBytes, logins, roomsCreated, joins, attributes userLimiter
-	loginsPerAddress                                                         *limiter[netip.Prefix]
+	messages, barrage, barrageBytes, logins, roomsCreated, joins, attributes, inboxChanges userLimiter
+
+	loginsPerAddress *limiter[netip.Prefix]
 	// retries limits how many retries of stored messages are answered without counting as messages.
 	retries *limiter[room.UserID]
 }
@@ -109,6 +113,7 @@ func newRates(r Rates) rates {
 		roomsCreated:     ofUsers(LimitRoomsCreated, r.RoomsCreated, "", errTooManyRoomsCreated),
 		joins:            ofUsers(LimitJoins, r.Joins, "", errTooManyJoins),
 		attributes:       ofUsers(LimitAttributes, r.Attributes, "", errTooManyAttributes),
+		inboxChanges:     ofUsers(LimitInboxChanges, r.InboxChanges, "", errTooManyInboxChanges),
 		loginsPerAddress: newLimiter[netip.Prefix](LimitLoginsPerAddress, r.LoginsPerAddress, ""),
 		retries:          newLimiter[room.UserID](LimitMessages, retryRate(r.Messages), ""),
 	}

@@ -37,6 +37,7 @@ type Store interface {
 	messageStore
 	recallStore
 	peerStore
+	blockStore
 	mediaStore
 	uploadStore
 	adminStore
@@ -222,6 +223,10 @@ func New(opts Options) *API {
 		r.Post("/v1/users/{userID}/messages", a.withPeer(a.sendPeerMessage, inBody))
 		r.Get("/v1/users/{userID}/messages", a.withPeer(a.listPeerMessages, inQuery))
 		r.Delete("/v1/users/{userID}/messages/{messageID}", a.withPeer(a.recallPeerMessage))
+
+		r.Get("/v1/blocks", a.withSession(a.listBlocks, inQuery))
+		r.Put("/v1/blocks/{userID}", a.withPeer(a.blockUser))
+		r.Delete("/v1/blocks/{userID}", a.withPeer(a.unblockUser))
 
 		r.Get("/v1/media/{mediaID}", a.withSession(a.getMedia))
 

@@ -69,6 +69,12 @@ CREATE TABLE bans (
     note text NOT NULL
 );
 
+CREATE TABLE blocks (
+    log bigint NOT NULL,
+    user_id text NOT NULL COLLATE pg_catalog."C",
+    blocked_at timestamp with time zone NOT NULL
+);
+
 CREATE TABLE departures (
     session_id uuid NOT NULL,
     generation bigint NOT NULL,
@@ -340,6 +346,9 @@ ALTER TABLE ONLY attendances
 ALTER TABLE ONLY bans
     ADD CONSTRAINT bans_pkey PRIMARY KEY (room_id, user_id);
 
+ALTER TABLE ONLY blocks
+    ADD CONSTRAINT blocks_pkey PRIMARY KEY (log, user_id);
+
 ALTER TABLE ONLY departures
     ADD CONSTRAINT departures_pkey PRIMARY KEY (session_id, generation);
 
@@ -506,6 +515,9 @@ ALTER TABLE ONLY attendances
 
 ALTER TABLE ONLY attendances
     ADD CONSTRAINT attendances_session_id_fkey FOREIGN KEY (session_id) REFERENCES sessions(session_id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY blocks
+    ADD CONSTRAINT blocks_log_fkey FOREIGN KEY (log) REFERENCES inboxes(log) ON DELETE CASCADE;
 
 ALTER TABLE ONLY departures
     ADD CONSTRAINT departures_session_id_fkey FOREIGN KEY (session_id) REFERENCES sessions(session_id) ON DELETE CASCADE;

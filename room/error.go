@@ -47,6 +47,7 @@ func (e *Error) Because(message string) *Error {
 // The errors of the rules. Compare them with errors.Is.
 var (
 	ErrMessageToSelf     = &Error{Invalid, "message_to_self", "A user cannot send messages to themselves: choose another receiver."}
+	ErrBlockSelf         = &Error{Invalid, "block_self", "A user cannot block themselves: choose another user."}
 	ErrUnauthenticated   = &Error{Unauthenticated, "unauthenticated", "The session key is missing or unknown: send it as Authorization: Bearer, or an admin token under /v1/admin."}
 	ErrStreamKeyRefused  = &Error{Unauthenticated, "stream_key_refused", "A stream key opens only the stream of its session: send the session key instead."}
 	ErrTicketRefused     = &Error{Unauthenticated, "stream_ticket_refused", "The stream ticket was used, has expired or was replaced by a newer one: create another one."}
@@ -59,12 +60,14 @@ var (
 	ErrNotAdmin          = &Error{Forbidden, "not_admin", "The token is not an admin token: use one with the scope admin."}
 	ErrForbiddenHost     = &Error{Forbidden, "forbidden_host", "Development tokens are issued to loopback hosts only: open the server as localhost or 127.0.0.1."}
 	ErrForbiddenProxy    = &Error{Forbidden, "forbidden_proxy", "Development tokens are not issued through a proxy: connect to the server directly."}
+	ErrBlocked           = &Error{Forbidden, "blocked", "The user does not accept your messages."}
 	ErrBanned            = &Error{Forbidden, "banned", "The user is banned from this room: try again when the ban has ended."}
 	ErrNotSender         = &Error{Forbidden, "not_sender", "The message was sent by another user: users can recall only their own messages."}
 	ErrMediaURLRefused   = &Error{Forbidden, "media_url_refused", "The URL has expired, has a wrong signature, or belongs to a session that has ended: get a new one with getMedia."}
 	ErrMemberNotFound    = &Error{NotFound, "member_not_found", "The user is not in this room."}
 	ErrSessionNotFound   = &Error{NotFound, "session_not_found", "The user has no such session, or it has already ended."}
 	ErrBanNotFound       = &Error{NotFound, "ban_not_found", "The user is not banned from this room, or the ban has already ended."}
+	ErrBlockNotFound     = &Error{NotFound, "block_not_found", "The user is not blocked."}
 	ErrMessageNotFound   = &Error{NotFound, "message_not_found", "The message does not exist, or is no longer stored."}
 	ErrRoomNotFound      = &Error{NotFound, "room_not_found", "The room does not exist: create it, or use enterRoom."}
 	ErrUserNotFound      = &Error{NotFound, "user_not_found", "The user does not exist: a user is created by the first login."}
@@ -73,6 +76,7 @@ var (
 	ErrUserInRoom        = &Error{Conflict, "user_in_room", "Another session of the user is in the room, which allows only one: leave with that session first."}
 	ErrRoomFull          = &Error{Conflict, "room_full", "The room is full: try again when a member has left."}
 	ErrTooManyRooms      = &Error{Conflict, "too_many_rooms", "The user is in too many rooms: leave one first."}
+	ErrTooManyBlocks     = &Error{Conflict, "too_many_blocks", "The user has blocked 1,000 users: unblock one first."}
 	ErrRoomLimit         = &Error{Conflict, "room_limit", "The server has as many rooms as it allows: try again when a room has been destroyed."}
 	ErrCreatorRoomLimit  = &Error{Conflict, "creator_room_limit", "The user has created as many rooms as one user may have: try again when one of them has been destroyed."}
 	ErrNoHistory         = &Error{Conflict, "no_history", "The room has no history: its messages are only delivered to its members."}

@@ -34,6 +34,7 @@ const TypeRoomSeqAdvanced EventType = "roomSeqAdvanced"
 const (
 	TypePeerMessagesReceived EventType = "peerMessageReceived"
 	TypePeerMessageRecalled  EventType = "peerMessageRecalled"
+	TypeBlockListChanged     EventType = "blockListChanged"
 )
 
 // The events of one session's stream: never stored.
@@ -123,6 +124,11 @@ type (
 		MessageID    MessageID     `json:"messageID"`
 		RecalledSeq  Seq           `json:"recalledSeq"`
 		OperatedInfo *OperatedInfo `json:"operatedInfo"`
+	}
+	// BlockListChanged says that the user blocked another user, or unblocked one.
+	BlockListChanged struct {
+		User    UserID `json:"userID"`
+		Blocked bool   `json:"blocked"`
 	}
 	// AttributesUpdated lists the attributes that were set, then those that were deleted.
 	AttributesUpdated struct {
@@ -221,6 +227,7 @@ func (MessageRecalled) Type() EventType         { return TypeMessageRecalled }
 func (RoomSeqAdvanced) Type() EventType         { return TypeRoomSeqAdvanced }
 func (PeerMessagesReceived) Type() EventType    { return TypePeerMessagesReceived }
 func (PeerMessageRecalled) Type() EventType     { return TypePeerMessageRecalled }
+func (BlockListChanged) Type() EventType        { return TypeBlockListChanged }
 func (AttributesUpdated) Type() EventType       { return TypeAttributesUpdated }
 func (MemberAttributesUpdated) Type() EventType { return TypeMemberAttributesUpdated }
 func (RoomUpdated) Type() EventType             { return TypeRoomUpdated }
@@ -315,6 +322,8 @@ func DecodeBody(t EventType, data []byte) (Body, error) {
 		return decode[PeerMessagesReceived](data)
 	case TypePeerMessageRecalled:
 		return decode[PeerMessageRecalled](data)
+	case TypeBlockListChanged:
+		return decode[BlockListChanged](data)
 	case TypeAttributesUpdated:
 		return decode[AttributesUpdated](data)
 	case TypeMemberAttributesUpdated:

@@ -1,5 +1,7 @@
 package room
 
+import "time"
+
 // Inbox is the log of the messages between a user and other users. All sessions of the user receive
 // its events. A message is in the inboxes of both its sender and its receiver.
 type Inbox struct {
@@ -15,4 +17,10 @@ type Inbox struct {
 func (m Message) With(peer UserID, seq Seq) Message {
 	m.Peer, m.Seq = peer, seq
 	return m
+}
+
+// append returns the inbox with an event at its end.
+func (in Inbox) append(now time.Time, b Body) (Inbox, Change) {
+	in.LastSeq++
+	return in, Change{Events: []Event{{Log: in.Log, Seq: in.LastSeq, At: now, Body: b}}}
 }

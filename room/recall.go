@@ -26,10 +26,10 @@ func (in Inbox) Recall(m Message, by UserID, now time.Time) (Inbox, Message, Cha
 	if err := m.recallable(by, now); err != nil || m.Recalled {
 		return in, m, Change{}, err
 	}
-	in.LastSeq++
-	return in, m.withoutContent(), Change{Events: []Event{{Log: in.Log, Seq: in.LastSeq, At: now, Body: PeerMessageRecalled{
+	in, c := in.append(now, PeerMessageRecalled{
 		Peer: m.Peer, MessageID: m.ID, RecalledSeq: m.Seq, OperatedInfo: operatedBy(by),
-	}}}}, nil
+	})
+	return in, m.withoutContent(), c, nil
 }
 
 // recallable returns an error if the message may not be recalled by a user, or by an admin if by is

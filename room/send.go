@@ -87,6 +87,7 @@ type PeerFacts struct {
 	// Earlier is the message that the sender stored for the receiver under the draft's
 	// ClientMessageID; nil if there is none.
 	Earlier *Message
+	Blocked bool // the receiver has blocked the sender
 }
 
 // CheckGrants returns ErrNotGranted if the sender's token does not allow messages to the receiver.
@@ -104,8 +105,11 @@ func (s *PeerSend) Check() error {
 	return nil
 }
 
+// StoppedByBlock reports whether a block stops the message. An admin's message is not stopped.
+func (s *PeerSend) StoppedByBlock() bool { return s.Sender.Actor.Kind != ActorAdmin }
+
 // Permit decides whether the message may be sent. Errors: ErrNotGranted, ErrMessageToSelf,
-// ErrSessionEnded, ErrUserNotFound, ErrMessageIDReused.
+// ErrSessionEnded, ErrUserNotFound, ErrMessageIDReused, ErrBlocked.
 func (s *PeerSend) Permit(f PeerFacts) (Permit, error) {
 	if err := s.Check(); err != nil {
 		return Permit{}, err
@@ -118,6 +122,9 @@ func (s *PeerSend) Permit(f PeerFacts) (Permit, error) {
 	}
 	if f.Earlier != nil {
 		return Permit{Earlier: f.Earlier}, f.Earlier.RetriedBy(s.Draft)
+	}
+	if f.Blocked && s.StoppedByBlock() {
+		return Permit{}, ErrBlocked
 	}
 	return Permit{Log: f.Inbox}, nil
 }

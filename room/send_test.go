@@ -84,6 +84,7 @@ func TestPeerSendRefusals(t *testing.T) {
 		{"session ended", func(_ *room.PeerSend, f *room.PeerFacts) { f.SessionEnded = true }, room.ErrSessionEnded},
 		{"no such user", func(_ *room.PeerSend, f *room.PeerFacts) { f.Inbox = 0 }, room.ErrUserNotFound},
 		{"ID of another message", func(_ *room.PeerSend, f *room.PeerFacts) { f.Earlier = &otherMessage }, room.ErrMessageIDReused},
+		{"blocked", func(_ *room.PeerSend, f *room.PeerFacts) { f.Blocked = true }, room.ErrBlocked},
 	}, func(change func(*room.PeerSend, *room.PeerFacts)) error {
 		send := room.PeerSend{Sender: sessionSender(grants), Peer: "bob", Draft: sentDraft}
 		facts := room.PeerFacts{Inbox: 8}

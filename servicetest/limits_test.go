@@ -126,7 +126,7 @@ func TestRateLimitsPerUser(t *testing.T) {
 		hourly := func(n int) handlers.Rate { return handlers.Rate{Count: n, Window: time.Hour} }
 		c.api.Rates = handlers.Rates{
 			Messages: hourly(3), Barrage: hourly(3), BarrageBytes: hourly(8192), Logins: hourly(3),
-			RoomsCreated: hourly(2), Joins: hourly(8), Attributes: hourly(2),
+			RoomsCreated: hourly(2), Joins: hourly(8), Attributes: hourly(2), InboxChanges: hourly(2),
 		}
 		c.api.Limited = func(limit handlers.Limit, _ netip.Prefix) {
 			mu.Lock()
@@ -184,6 +184,11 @@ func TestRateLimitsPerUser(t *testing.T) {
 	tooFast(alice.call("PATCH", roomPath("one", "/member-attributes"), mine), "too_many_attribute_changes", "attributes")
 	tooFast(phone.call("PATCH", roomPath("one", ""), object{"roomName": "One"}), "too_many_attribute_changes", "attributes")
 
+	alice.call("PUT", "/v1/blocks/bob", nil).is(http.StatusNoContent)
+	phone.call("DELETE", "/v1/blocks/bob", nil).is(http.StatusNoContent)
+	tooFast(alice.call("PUT", "/v1/blocks/bob", nil), "too_many_inbox_changes", "inboxChanges")
+	tooFast(phone.call("DELETE", "/v1/blocks/bob", nil), "too_many_inbox_changes", "inboxChanges")
+
 	sent := message(alice.call("POST", roomPath("one", "/messages"), object{"kind": "text", "text": "1", "clientMessageID": "1"}).is(http.StatusCreated))
 	phone.call("POST", peerPath("bob"), text).is(http.StatusCreated)
 	alice.call("POST", roomPath("one", "/messages"), text).is(http.StatusCreated)
@@ -213,7 +218,8 @@ func TestRateLimitsPerUser(t *testing.T) {
 	defer mu.Unlock()
 	for limit, n := range map[handlers.Limit]int{
 		handlers.LimitLogins: 2, handlers.LimitRoomsCreated: 3, handlers.LimitJoins: 6, handlers.LimitAttributes: 3,
-		handlers.LimitMessages: 3, handlers.LimitBarrage: 1, handlers.LimitBarrageBytes: 1,
+		handlers.LimitInboxChanges: 2,
+		handlers.LimitMessages:     3, handlers.LimitBarrage: 1, handlers.LimitBarrageBytes: 1,
 	} {
 		if met[limit] != n {
 			t.Errorf("limit %s: want %d rejections reported, got %d", limit, n, met[limit])

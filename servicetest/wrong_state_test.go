@@ -62,6 +62,10 @@ var answers = func() map[string]map[relation]answer {
 		"listPeerMessages":  always(reads(http.StatusOK)),
 		"recallPeerMessage": always(refuses(http.StatusNotFound, "message_not_found")),
 
+		"listBlocks":  always(reads(http.StatusOK)),
+		"blockUser":   always(modifies(http.StatusNoContent)),
+		"unblockUser": always(refuses(http.StatusNotFound, "block_not_found")),
+
 		"getRoom":                forMembers(reads(http.StatusOK)),
 		"listMembers":            forMembers(reads(http.StatusOK)),
 		"countMembers":           forMembers(reads(http.StatusOK)),
@@ -205,7 +209,7 @@ func callsFor(w *walker) []sample {
 			continue
 		}
 		call.path = strings.Replace(call.path, "/v1/rooms/lobby", roomPath(w.id, ""), 1)
-		call.path = strings.Replace(call.path, "/v1/users/peer", "/v1/users/host", 1)
+		call.path = strings.NewReplacer("/v1/users/peer", "/v1/users/host", "/v1/blocks/peer", "/v1/blocks/host").Replace(call.path)
 		call.body = maps.Clone(call.body)
 		if call.body["token"] != nil {
 			call.body["token"] = w.token(w.UserID, time.Duration(w.scene.clockOffset.Load())+2*time.Hour)

@@ -45,48 +45,27 @@ func (s *Store) PostPeerMessage(
 	return answer, answer.ID != m.ID, nil
 }
 
-// lockInboxes is a statement of its own, so that the snapshot of the next statement has everything
-// that was committed before the locks.
-const lockInboxes = `
-	SELECT user_id, log, last_seq FROM inboxes WHERE user_id IN ($1, $2) ORDER BY log FOR NO KEY UPDATE`
-
-// lockInboxesOf locks the inboxes of two users, and returns those that exist.
-func lockInboxesOf(ctx context.Context, tx pgx.Tx, a, b room.UserID) (map[room.UserID]room.Inbox, error) {
-	rows, err := tx.Query(ctx, lockInboxes, a, b)
-	if err != nil {
-		return nil, err
-	}
-	var (
-		user    room.UserID
-		in      room.Inbox
-		inboxes = make(map[room.UserID]room.Inbox, 2)
-	)
-	_, err = pgx.ForEachRow(rows, []any{&user, &in.Log, &in.LastSeq}, func() error {
-		inboxes[user] = in
-		return nil
-	})
-	return inboxes, err
-}
-
 // appendPeerMessage reads the facts about a message of $1 for $2, and stores the message unless the
-// sender's session has ended, the receiver does not exist, or the message was stored before.
+// sender's session has ended, the receiver does not exist, the message was stored before, or the
+// receiver has blocked the sender. $9 is false if a block does not stop the message.
 const appendPeerMessage = `
 	WITH prior AS (
 		SELECT seq, body FROM events
 		WHERE generation = (SELECT log FROM inboxes WHERE user_id = $1) AND peer_id = $2 AND client_message_id = $3
 	), facts AS (
 		SELECT NOT EXISTS (SELECT FROM sessions WHERE session_id = $4 AND ` + notEnded + `) AS session_ended,
-			coalesce((SELECT log FROM inboxes WHERE user_id = $2), 0) AS inbox
+			coalesce((SELECT log FROM inboxes WHERE user_id = $2), 0) AS inbox,
+			` + blockedBy + ` AS blocked
 	), advanced AS (
 		UPDATE inboxes SET last_seq = last_seq + 1, oldest_at = coalesce(oldest_at, $5)
-		WHERE user_id IN ($1, $2) AND (SELECT NOT session_ended AND inbox <> 0 FROM facts) AND NOT EXISTS (SELECT FROM prior)
+		WHERE user_id IN ($1, $2) AND (SELECT NOT session_ended AND inbox <> 0 AND NOT (blocked AND $9::boolean) FROM facts) AND NOT EXISTS (SELECT FROM prior)
 		RETURNING log, user_id = $1 AS own, last_seq
 	), appended AS (
 		INSERT INTO events (generation, seq, type, at, peer_id, client_message_id, body)
 		SELECT log, last_seq, $6, $5, CASE WHEN own THEN $2 ELSE $1 END, CASE WHEN own THEN $3 END, CASE WHEN own THEN $7 ELSE $8 END
 		FROM advanced
 	)
-	SELECT facts.session_ended, facts.inbox, coalesce(prior.seq, 0), coalesce(prior.body, ''),
+	SELECT facts.session_ended, facts.inbox, facts.blocked, coalesce(prior.seq, 0), coalesce(prior.body, ''),
 		coalesce(mine.log, 0), coalesce(mine.last_seq, 0), coalesce(theirs.last_seq, 0)
 	FROM facts LEFT JOIN prior ON true LEFT JOIN advanced mine ON mine.own LEFT JOIN advanced theirs ON NOT theirs.own`
 
@@ -153,9 +132,9 @@ func runPeerAppend(ctx context.Context, db batcher, send *room.PeerSend, m room.
 		retryID = &m.ClientMessageID
 	}
 	b.Queue(lockInboxes, m.Sender.ID, send.Peer)
-	b.Queue(appendPeerMessage, m.Sender.ID, send.Peer, retryID, send.Sender.Actor.Session(), m.SentAt.Time(), room.TypePeerMessagesReceived, own, theirs).
+	b.Queue(appendPeerMessage, m.Sender.ID, send.Peer, retryID, send.Sender.Actor.Session(), m.SentAt.Time(), room.TypePeerMessagesReceived, own, theirs, send.StoppedByBlock()).
 		QueryRow(func(row pgx.Row) error {
-			return row.Scan(&p.facts.SessionEnded, &p.facts.Inbox, &earlier, &body, &p.inbox, &p.seq, &p.peerSeq)
+			return row.Scan(&p.facts.SessionEnded, &p.facts.Inbox, &p.facts.Blocked, &earlier, &body, &p.inbox, &p.seq, &p.peerSeq)
 		})
 	if err := db.SendBatch(ctx, &b).Close(); err != nil || earlier == 0 {
 		return p, err
@@ -185,11 +164,13 @@ func peerEvent(inbox room.LogID, m room.Message) room.Event {
 
 // publishPeer publishes a message that is not stored to the current subscribers of both users.
 func (s *Store) publishPeer(ctx context.Context, send *room.PeerSend, m room.Message) (room.Message, error) {
-	inbox, err := s.inboxOf(ctx, send.Peer)
-	if err != nil && !errors.Is(err, room.ErrUserNotFound) {
-		return room.Message{}, err
+	var facts room.PeerFacts // the caller has authenticated the session
+	err := s.pool.QueryRow(ctx, "SELECT coalesce((SELECT log FROM inboxes WHERE user_id = $2), 0), "+blockedBy,
+		m.Sender.ID, send.Peer).Scan(&facts.Inbox, &facts.Blocked)
+	if err != nil {
+		return room.Message{}, translate(err)
 	}
-	permit, err := send.Permit(room.PeerFacts{Inbox: inbox}) // the caller has authenticated the session
+	permit, err := send.Permit(facts)
 	if err != nil {
 		return room.Message{}, err
 	}

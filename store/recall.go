@@ -97,7 +97,7 @@ func (s *Store) RecallPeer(ctx context.Context, by room.Actor, user, peer room.U
 // recallIn replaces a message by a tombstone in an inbox that the transaction has locked.
 func recallIn(b *pgx.Batch, in room.Inbox, m room.Message, by room.UserID, now time.Time, c *room.Change) error {
 	recalled := m
-	in, m, change, err := in.Recall(m, by, now)
+	_, m, change, err := in.Recall(m, by, now)
 	if err != nil || len(change.Events) == 0 {
 		return err
 	}
@@ -105,17 +105,10 @@ func recallIn(b *pgx.Batch, in room.Inbox, m room.Message, by room.UserID, now t
 	if err != nil {
 		return err
 	}
-	event, err := encodeBody(change.Events[0].Body)
-	if err != nil {
-		return err
-	}
 	b.Queue("UPDATE events SET body = $3 WHERE generation = $1 AND seq = $2", in.Log, m.Seq, tombstone)
-	b.Queue("UPDATE inboxes SET last_seq = $2 WHERE log = $1", in.Log, in.LastSeq)
-	b.Queue("INSERT INTO events (generation, seq, type, at, peer_id, body) VALUES ($1, $2, $3, $4, $5, $6)",
-		in.Log, in.LastSeq, room.TypePeerMessageRecalled, now, m.Peer, string(event))
 	queueReleaseMedia(b, in.Log, recalled, now)
 	*c = c.And(change)
-	return nil
+	return queueInboxEvent(b, m.Peer, change.Events[0])
 }
 
 // messageByID returns a stored message of a log. The ID contains the instant at which the message

@@ -443,6 +443,9 @@ const (
 	ProblemCodeAttributesFull          ProblemCode = "attributes_full"
 	ProblemCodeBanNotFound             ProblemCode = "ban_not_found"
 	ProblemCodeBanned                  ProblemCode = "banned"
+	ProblemCodeBlockNotFound           ProblemCode = "block_not_found"
+	ProblemCodeBlockSelf               ProblemCode = "block_self"
+	ProblemCodeBlocked                 ProblemCode = "blocked"
 	ProblemCodeBodyTimeout             ProblemCode = "body_timeout"
 	ProblemCodeBodyTooLarge            ProblemCode = "body_too_large"
 	ProblemCodeClientMessageIdReused   ProblemCode = "client_message_id_reused"
@@ -490,7 +493,9 @@ const (
 	ProblemCodeTokenUserMismatch       ProblemCode = "token_user_mismatch"
 	ProblemCodeTokenVoid               ProblemCode = "token_void"
 	ProblemCodeTooManyAttributeChanges ProblemCode = "too_many_attribute_changes"
+	ProblemCodeTooManyBlocks           ProblemCode = "too_many_blocks"
 	ProblemCodeTooManyConnections      ProblemCode = "too_many_connections"
+	ProblemCodeTooManyInboxChanges     ProblemCode = "too_many_inbox_changes"
 	ProblemCodeTooManyJoins            ProblemCode = "too_many_joins"
 	ProblemCodeTooManyLogins           ProblemCode = "too_many_logins"
 	ProblemCodeTooManyMessages         ProblemCode = "too_many_messages"
@@ -520,6 +525,12 @@ func (e ProblemCode) Valid() bool {
 	case ProblemCodeBanNotFound:
 		return true
 	case ProblemCodeBanned:
+		return true
+	case ProblemCodeBlockNotFound:
+		return true
+	case ProblemCodeBlockSelf:
+		return true
+	case ProblemCodeBlocked:
 		return true
 	case ProblemCodeBodyTimeout:
 		return true
@@ -615,7 +626,11 @@ func (e ProblemCode) Valid() bool {
 		return true
 	case ProblemCodeTooManyAttributeChanges:
 		return true
+	case ProblemCodeTooManyBlocks:
+		return true
 	case ProblemCodeTooManyConnections:
+		return true
+	case ProblemCodeTooManyInboxChanges:
 		return true
 	case ProblemCodeTooManyJoins:
 		return true
@@ -982,6 +997,50 @@ type BanListReply struct {
 		// Example: alice
 		UserID UserID `json:"userID"`
 	} `json:"bans"`
+}
+
+// Block A user whose messages are rejected.
+type Block struct {
+	// BlockedAt A time in RFC 3339, always in UTC and with three decimals, so that times sort as text.
+	//
+	//
+	// Example: 2026-11-21T15:00:00.250Z
+	BlockedAt Timestamp `json:"blockedAt"`
+
+	// UserID The ID that the application gives to a user: 1 to 64 ASCII letters, digits, punctuation
+	// characters and spaces, with no space at its beginning or end, and without the segments `.`
+	// and `..` between slashes or backslashes.
+	//
+	//
+	// Example: alice
+	UserID UserID `json:"userID"`
+}
+
+// BlockListChangedEvent The session's user has blocked another user, or unblocked one if `blocked` is false. `seq` is
+// that of the user's inbox.
+type BlockListChangedEvent struct {
+	// Blocked Whether the user is blocked from now on.
+	Blocked bool `json:"blocked"`
+
+	// Seq The number of an event in its log, counted from 1 without gaps.
+	Seq Seq `json:"seq"`
+
+	// UserID The ID that the application gives to a user: 1 to 64 ASCII letters, digits, punctuation
+	// characters and spaces, with no space at its beginning or end, and without the segments `.`
+	// and `..` between slashes or backslashes.
+	//
+	//
+	// Example: alice
+	UserID UserID `json:"userID"`
+}
+
+// BlockListReply A page of blocked users.
+type BlockListReply struct {
+	// BlockList The blocked users in this page, in the order of their IDs.
+	BlockList []Block `json:"blockList"`
+
+	// NextCursor The value of `cursor` for the next page; absent on the last page.
+	NextCursor *string `json:"nextCursor,omitempty"`
 }
 
 // ConnectionStateChangedEvent The last event before the server ends a stream, either because the session has ended or
@@ -3562,6 +3621,18 @@ type AdminEndSessionParams struct {
 	Reason *string `form:"reason,omitempty" json:"reason,omitempty"`
 }
 
+// ListBlocksParams defines parameters for ListBlocks.
+type ListBlocksParams struct {
+	// Limit The maximum number of users in a page.
+	Limit *int `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor The `nextCursor` of the previous page.
+	Cursor *string `form:"cursor,omitempty" json:"cursor,omitempty"`
+
+	// UserID Return only these users, if they are blocked. Cannot be combined with other parameters.
+	UserID *[]UserID `form:"userID,omitempty" json:"userID,omitempty"`
+}
+
 // StreamEventsParams defines parameters for StreamEvents.
 type StreamEventsParams struct {
 	// LastEventId The cursor to continue from, for clients that cannot set the header. The header takes
@@ -4120,6 +4191,34 @@ type ClientInterface interface {
 	//
 	// Corresponds with PUT /v1/admin/users/{userID}/tokens-void-before (the `AdminVoidTokens` operationId).
 	AdminVoidTokens(ctx context.Context, userID UserID, body AdminVoidTokensJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListBlocks List the users that the user has blocked
+	//
+	// Returns blocked users in the order of their IDs, one page at a time; or, with `userID`, those
+	// of the given users who are blocked.
+	//
+	// Corresponds with GET /v1/blocks (the `ListBlocks` operationId).
+	ListBlocks(ctx context.Context, params *ListBlocksParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// UnblockUser Unblock a user
+	//
+	// Messages of that user are accepted again; those that were rejected are not delivered later. All
+	// sessions of the user receive `blockListChanged`.
+	//
+	// Corresponds with DELETE /v1/blocks/{userID} (the `UnblockUser` operationId).
+	UnblockUser(ctx context.Context, userID PeerID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// BlockUser Block a user
+	//
+	// From the reply on, messages of that user to the caller's user are rejected with `blocked`,
+	// which is all that the other user can notice. Nothing else changes: rooms, earlier messages and
+	// their recalls, and messages of the caller's user to the other one. Admins are not stopped.
+	//
+	// A user can block up to 1,000 users who have logged in at least once. All sessions of the user
+	// receive `blockListChanged`. Blocking a user again has no effect. Any token allows this.
+	//
+	// Corresponds with PUT /v1/blocks/{userID} (the `BlockUser` operationId).
+	BlockUser(ctx context.Context, userID PeerID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// StreamEvents Open the session's event stream
 	//
@@ -4730,7 +4829,9 @@ type ClientInterface interface {
 	// to rooms share one rate limit, described at `sendRoomMessage`.
 	//
 	// A user exists from the first login on. If the caller's token has grants, its `peers` must
-	// include the user. Messages from other users can always be read.
+	// include the user. Messages from other users can always be read. A message to a user who has
+	// blocked the sender is rejected (`blocked`), also if it is of a kind that is not stored; a
+	// retry of a message that was stored before returns that message.
 	//
 	// Takes any type of body and a specified content type.
 	//
@@ -4752,7 +4853,9 @@ type ClientInterface interface {
 	// to rooms share one rate limit, described at `sendRoomMessage`.
 	//
 	// A user exists from the first login on. If the caller's token has grants, its `peers` must
-	// include the user. Messages from other users can always be read.
+	// include the user. Messages from other users can always be read. A message to a user who has
+	// blocked the sender is rejected (`blocked`), also if it is of a kind that is not stored; a
+	// retry of a message that was stored before returns that message.
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -5279,6 +5382,64 @@ func (c *Client) AdminVoidTokensWithBody(ctx context.Context, userID UserID, con
 // Corresponds with PUT /v1/admin/users/{userID}/tokens-void-before (the `AdminVoidTokens` operationId).
 func (c *Client) AdminVoidTokens(ctx context.Context, userID UserID, body AdminVoidTokensJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewAdminVoidTokensRequest(c.Server, userID, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListBlocks List the users that the user has blocked
+//
+// Returns blocked users in the order of their IDs, one page at a time; or, with `userID`, those
+// of the given users who are blocked.
+//
+// Corresponds with GET /v1/blocks (the `ListBlocks` operationId).
+func (c *Client) ListBlocks(ctx context.Context, params *ListBlocksParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListBlocksRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// UnblockUser Unblock a user
+//
+// Messages of that user are accepted again; those that were rejected are not delivered later. All
+// sessions of the user receive `blockListChanged`.
+//
+// Corresponds with DELETE /v1/blocks/{userID} (the `UnblockUser` operationId).
+func (c *Client) UnblockUser(ctx context.Context, userID PeerID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUnblockUserRequest(c.Server, userID)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// BlockUser Block a user
+//
+// From the reply on, messages of that user to the caller's user are rejected with `blocked`,
+// which is all that the other user can notice. Nothing else changes: rooms, earlier messages and
+// their recalls, and messages of the caller's user to the other one. Admins are not stopped.
+//
+// A user can block up to 1,000 users who have logged in at least once. All sessions of the user
+// receive `blockListChanged`. Blocking a user again has no effect. Any token allows this.
+//
+// Corresponds with PUT /v1/blocks/{userID} (the `BlockUser` operationId).
+func (c *Client) BlockUser(ctx context.Context, userID PeerID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewBlockUserRequest(c.Server, userID)
 	if err != nil {
 		return nil, err
 	}
@@ -6358,7 +6519,9 @@ func (c *Client) ListPeerMessages(ctx context.Context, userID PeerID, params *Li
 // to rooms share one rate limit, described at `sendRoomMessage`.
 //
 // A user exists from the first login on. If the caller's token has grants, its `peers` must
-// include the user. Messages from other users can always be read.
+// include the user. Messages from other users can always be read. A message to a user who has
+// blocked the sender is rejected (`blocked`), also if it is of a kind that is not stored; a
+// retry of a message that was stored before returns that message.
 //
 // Takes any type of body and a specified content type.
 //
@@ -6390,7 +6553,9 @@ func (c *Client) SendPeerMessageWithBody(ctx context.Context, userID PeerID, con
 // to rooms share one rate limit, described at `sendRoomMessage`.
 //
 // A user exists from the first login on. If the caller's token has grants, its `peers` must
-// include the user. Messages from other users can always be read.
+// include the user. Messages from other users can always be read. A message to a user who has
+// blocked the sender is rejected (`blocked`), also if it is of a kind that is not stored; a
+// retry of a message that was stored before returns that message.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -7586,6 +7751,152 @@ func NewAdminVoidTokensRequestWithBody(server string, userID UserID, contentType
 	}
 
 	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewListBlocksRequest constructs an http.Request for the ListBlocks method
+func NewListBlocksRequest(server string, params *ListBlocksParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/blocks")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.UserID != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "userID", *params.UserID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "array", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewUnblockUserRequest constructs an http.Request for the UnblockUser method
+func NewUnblockUserRequest(server string, userID PeerID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "userID", userID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/blocks/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewBlockUserRequest constructs an http.Request for the BlockUser method
+func NewBlockUserRequest(server string, userID PeerID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "userID", userID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/blocks/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPut, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
 
 	return req, nil
 }
@@ -9852,6 +10163,40 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with PUT /v1/admin/users/{userID}/tokens-void-before (the `AdminVoidTokens` operationId).
 	AdminVoidTokensWithResponse(ctx context.Context, userID UserID, body AdminVoidTokensJSONRequestBody, reqEditors ...RequestEditorFn) (*AdminVoidTokensResponse, error)
 
+	// ListBlocksWithResponse List the users that the user has blocked
+	//
+	// Returns blocked users in the order of their IDs, one page at a time; or, with `userID`, those
+	// of the given users who are blocked.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/blocks (the `ListBlocks` operationId).
+	ListBlocksWithResponse(ctx context.Context, params *ListBlocksParams, reqEditors ...RequestEditorFn) (*ListBlocksResponse, error)
+
+	// UnblockUserWithResponse Unblock a user
+	//
+	// Messages of that user are accepted again; those that were rejected are not delivered later. All
+	// sessions of the user receive `blockListChanged`.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with DELETE /v1/blocks/{userID} (the `UnblockUser` operationId).
+	UnblockUserWithResponse(ctx context.Context, userID PeerID, reqEditors ...RequestEditorFn) (*UnblockUserResponse, error)
+
+	// BlockUserWithResponse Block a user
+	//
+	// From the reply on, messages of that user to the caller's user are rejected with `blocked`,
+	// which is all that the other user can notice. Nothing else changes: rooms, earlier messages and
+	// their recalls, and messages of the caller's user to the other one. Admins are not stopped.
+	//
+	// A user can block up to 1,000 users who have logged in at least once. All sessions of the user
+	// receive `blockListChanged`. Blocking a user again has no effect. Any token allows this.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PUT /v1/blocks/{userID} (the `BlockUser` operationId).
+	BlockUserWithResponse(ctx context.Context, userID PeerID, reqEditors ...RequestEditorFn) (*BlockUserResponse, error)
+
 	// StreamEventsWithResponse Open the session's event stream
 	//
 	// A session has one stream; opening a newer one ends the older one. Authenticate with the
@@ -10503,7 +10848,9 @@ type ClientWithResponsesInterface interface {
 	// to rooms share one rate limit, described at `sendRoomMessage`.
 	//
 	// A user exists from the first login on. If the caller's token has grants, its `peers` must
-	// include the user. Messages from other users can always be read.
+	// include the user. Messages from other users can always be read. A message to a user who has
+	// blocked the sender is rejected (`blocked`), also if it is of a kind that is not stored; a
+	// retry of a message that was stored before returns that message.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -10525,7 +10872,9 @@ type ClientWithResponsesInterface interface {
 	// to rooms share one rate limit, described at `sendRoomMessage`.
 	//
 	// A user exists from the first login on. If the caller's token has grants, its `peers` must
-	// include the user. Messages from other users can always be read.
+	// include the user. Messages from other users can always be read. A message to a user who has
+	// blocked the sender is rejected (`blocked`), also if it is of a kind that is not stored; a
+	// retry of a message that was stored before returns that message.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -12339,6 +12688,252 @@ func (r AdminVoidTokensResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r AdminVoidTokensResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// ListBlocksResponse503Headers the declared response headers of an HTTP 503 response for ListBlocks
+type ListBlocksResponse503Headers struct {
+	RetryAfter *int
+}
+
+type ListBlocksResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *BlockListReply
+	// ApplicationproblemJSON400 the response for an HTTP 400 `application/problem+json` response
+	ApplicationproblemJSON400 *InvalidRequest
+	// ApplicationproblemJSON401 the response for an HTTP 401 `application/problem+json` response
+	ApplicationproblemJSON401 *Unauthenticated
+	// ApplicationproblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationproblemJSON503 *Unavailable
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *ListBlocksResponse503Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListBlocksResponse) GetJSON200() *BlockListReply {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
+func (r ListBlocksResponse) GetApplicationproblemJSON400() *InvalidRequest {
+	return r.ApplicationproblemJSON400
+}
+
+// GetApplicationproblemJSON401 returns the response for an HTTP 401 `application/problem+json` response
+func (r ListBlocksResponse) GetApplicationproblemJSON401() *Unauthenticated {
+	return r.ApplicationproblemJSON401
+}
+
+// GetApplicationproblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r ListBlocksResponse) GetApplicationproblemJSON503() *Unavailable {
+	return r.ApplicationproblemJSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r ListBlocksResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListBlocksResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListBlocksResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListBlocksResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// UnblockUserResponse429Headers the declared response headers of an HTTP 429 response for UnblockUser
+type UnblockUserResponse429Headers struct {
+	RateLimit       *string
+	RateLimitPolicy *string
+	RetryAfter      *int
+}
+
+// UnblockUserResponse503Headers the declared response headers of an HTTP 503 response for UnblockUser
+type UnblockUserResponse503Headers struct {
+	RetryAfter *int
+}
+
+type UnblockUserResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationproblemJSON400 the response for an HTTP 400 `application/problem+json` response
+	ApplicationproblemJSON400 *InvalidRequest
+	// ApplicationproblemJSON401 the response for an HTTP 401 `application/problem+json` response
+	ApplicationproblemJSON401 *Unauthenticated
+	// ApplicationproblemJSON404 the response for an HTTP 404 `application/problem+json` response
+	ApplicationproblemJSON404 *Problem
+	// ApplicationproblemJSON429 the response for an HTTP 429 `application/problem+json` response
+	ApplicationproblemJSON429 *TooFast
+	// ApplicationproblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationproblemJSON503 *Unavailable
+	// Headers429 the parsed response headers for an HTTP 429 response
+	Headers429 *UnblockUserResponse429Headers
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *UnblockUserResponse503Headers
+}
+
+// GetApplicationproblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
+func (r UnblockUserResponse) GetApplicationproblemJSON400() *InvalidRequest {
+	return r.ApplicationproblemJSON400
+}
+
+// GetApplicationproblemJSON401 returns the response for an HTTP 401 `application/problem+json` response
+func (r UnblockUserResponse) GetApplicationproblemJSON401() *Unauthenticated {
+	return r.ApplicationproblemJSON401
+}
+
+// GetApplicationproblemJSON404 returns the response for an HTTP 404 `application/problem+json` response
+func (r UnblockUserResponse) GetApplicationproblemJSON404() *Problem {
+	return r.ApplicationproblemJSON404
+}
+
+// GetApplicationproblemJSON429 returns the response for an HTTP 429 `application/problem+json` response
+func (r UnblockUserResponse) GetApplicationproblemJSON429() *TooFast {
+	return r.ApplicationproblemJSON429
+}
+
+// GetApplicationproblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r UnblockUserResponse) GetApplicationproblemJSON503() *Unavailable {
+	return r.ApplicationproblemJSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r UnblockUserResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r UnblockUserResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r UnblockUserResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r UnblockUserResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// BlockUserResponse429Headers the declared response headers of an HTTP 429 response for BlockUser
+type BlockUserResponse429Headers struct {
+	RateLimit       *string
+	RateLimitPolicy *string
+	RetryAfter      *int
+}
+
+// BlockUserResponse503Headers the declared response headers of an HTTP 503 response for BlockUser
+type BlockUserResponse503Headers struct {
+	RetryAfter *int
+}
+
+type BlockUserResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationproblemJSON400 the response for an HTTP 400 `application/problem+json` response
+	ApplicationproblemJSON400 *Problem
+	// ApplicationproblemJSON401 the response for an HTTP 401 `application/problem+json` response
+	ApplicationproblemJSON401 *Unauthenticated
+	// ApplicationproblemJSON404 the response for an HTTP 404 `application/problem+json` response
+	ApplicationproblemJSON404 *UserNotFound
+	// ApplicationproblemJSON409 the response for an HTTP 409 `application/problem+json` response
+	ApplicationproblemJSON409 *Problem
+	// ApplicationproblemJSON429 the response for an HTTP 429 `application/problem+json` response
+	ApplicationproblemJSON429 *TooFast
+	// ApplicationproblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationproblemJSON503 *Unavailable
+	// Headers429 the parsed response headers for an HTTP 429 response
+	Headers429 *BlockUserResponse429Headers
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *BlockUserResponse503Headers
+}
+
+// GetApplicationproblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
+func (r BlockUserResponse) GetApplicationproblemJSON400() *Problem {
+	return r.ApplicationproblemJSON400
+}
+
+// GetApplicationproblemJSON401 returns the response for an HTTP 401 `application/problem+json` response
+func (r BlockUserResponse) GetApplicationproblemJSON401() *Unauthenticated {
+	return r.ApplicationproblemJSON401
+}
+
+// GetApplicationproblemJSON404 returns the response for an HTTP 404 `application/problem+json` response
+func (r BlockUserResponse) GetApplicationproblemJSON404() *UserNotFound {
+	return r.ApplicationproblemJSON404
+}
+
+// GetApplicationproblemJSON409 returns the response for an HTTP 409 `application/problem+json` response
+func (r BlockUserResponse) GetApplicationproblemJSON409() *Problem {
+	return r.ApplicationproblemJSON409
+}
+
+// GetApplicationproblemJSON429 returns the response for an HTTP 429 `application/problem+json` response
+func (r BlockUserResponse) GetApplicationproblemJSON429() *TooFast {
+	return r.ApplicationproblemJSON429
+}
+
+// GetApplicationproblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r BlockUserResponse) GetApplicationproblemJSON503() *Unavailable {
+	return r.ApplicationproblemJSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r BlockUserResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r BlockUserResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r BlockUserResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r BlockUserResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -15753,7 +16348,7 @@ type SendPeerMessageResponse struct {
 	// ApplicationproblemJSON401 the response for an HTTP 401 `application/problem+json` response
 	ApplicationproblemJSON401 *Unauthenticated
 	// ApplicationproblemJSON403 the response for an HTTP 403 `application/problem+json` response
-	ApplicationproblemJSON403 *NotGranted
+	ApplicationproblemJSON403 *Problem
 	// ApplicationproblemJSON404 the response for an HTTP 404 `application/problem+json` response
 	ApplicationproblemJSON404 *Problem
 	// ApplicationproblemJSON408 the response for an HTTP 408 `application/problem+json` response
@@ -15795,7 +16390,7 @@ func (r SendPeerMessageResponse) GetApplicationproblemJSON401() *Unauthenticated
 }
 
 // GetApplicationproblemJSON403 returns the response for an HTTP 403 `application/problem+json` response
-func (r SendPeerMessageResponse) GetApplicationproblemJSON403() *NotGranted {
+func (r SendPeerMessageResponse) GetApplicationproblemJSON403() *Problem {
 	return r.ApplicationproblemJSON403
 }
 
@@ -16385,6 +16980,58 @@ func (c *ClientWithResponses) AdminVoidTokensWithResponse(ctx context.Context, u
 		return nil, err
 	}
 	return ParseAdminVoidTokensResponse(rsp)
+}
+
+// ListBlocksWithResponse List the users that the user has blocked
+//
+// Returns blocked users in the order of their IDs, one page at a time; or, with `userID`, those
+// of the given users who are blocked.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/blocks (the `ListBlocks` operationId).
+func (c *ClientWithResponses) ListBlocksWithResponse(ctx context.Context, params *ListBlocksParams, reqEditors ...RequestEditorFn) (*ListBlocksResponse, error) {
+	rsp, err := c.ListBlocks(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListBlocksResponse(rsp)
+}
+
+// UnblockUserWithResponse Unblock a user
+//
+// Messages of that user are accepted again; those that were rejected are not delivered later. All
+// sessions of the user receive `blockListChanged`.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with DELETE /v1/blocks/{userID} (the `UnblockUser` operationId).
+func (c *ClientWithResponses) UnblockUserWithResponse(ctx context.Context, userID PeerID, reqEditors ...RequestEditorFn) (*UnblockUserResponse, error) {
+	rsp, err := c.UnblockUser(ctx, userID, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseUnblockUserResponse(rsp)
+}
+
+// BlockUserWithResponse Block a user
+//
+// From the reply on, messages of that user to the caller's user are rejected with `blocked`,
+// which is all that the other user can notice. Nothing else changes: rooms, earlier messages and
+// their recalls, and messages of the caller's user to the other one. Admins are not stopped.
+//
+// A user can block up to 1,000 users who have logged in at least once. All sessions of the user
+// receive `blockListChanged`. Blocking a user again has no effect. Any token allows this.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PUT /v1/blocks/{userID} (the `BlockUser` operationId).
+func (c *ClientWithResponses) BlockUserWithResponse(ctx context.Context, userID PeerID, reqEditors ...RequestEditorFn) (*BlockUserResponse, error) {
+	rsp, err := c.BlockUser(ctx, userID, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseBlockUserResponse(rsp)
 }
 
 // StreamEventsWithResponse Open the session's event stream
@@ -17314,7 +17961,9 @@ func (c *ClientWithResponses) ListPeerMessagesWithResponse(ctx context.Context, 
 // to rooms share one rate limit, described at `sendRoomMessage`.
 //
 // A user exists from the first login on. If the caller's token has grants, its `peers` must
-// include the user. Messages from other users can always be read.
+// include the user. Messages from other users can always be read. A message to a user who has
+// blocked the sender is rejected (`blocked`), also if it is of a kind that is not stored; a
+// retry of a message that was stored before returns that message.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -17342,7 +17991,9 @@ func (c *ClientWithResponses) SendPeerMessageWithBodyWithResponse(ctx context.Co
 // to rooms share one rate limit, described at `sendRoomMessage`.
 //
 // A user exists from the first login on. If the caller's token has grants, its `peers` must
-// include the user. Messages from other users can always be read.
+// include the user. Messages from other users can always be read. A message to a user who has
+// blocked the sender is rejected (`blocked`), also if it is of a kind that is not stored; a
+// retry of a message that was stored before returns that message.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -18998,6 +19649,261 @@ func ParseAdminVoidTokensResponse(rsp *http.Response) (*AdminVoidTokensResponse,
 	switch {
 	case rsp.StatusCode == 503:
 		var headers AdminVoidTokensResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseListBlocksResponse parses an HTTP response from a ListBlocksWithResponse call
+func ParseListBlocksResponse(rsp *http.Response) (*ListBlocksResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListBlocksResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest BlockListReply
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest InvalidRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest Unauthenticated
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 503:
+		var headers ListBlocksResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseUnblockUserResponse parses an HTTP response from a UnblockUserWithResponse call
+func ParseUnblockUserResponse(rsp *http.Response) (*UnblockUserResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &UnblockUserResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 204:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest InvalidRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest Unauthenticated
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON404 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest TooFast
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 429:
+		var headers UnblockUserResponse429Headers
+		if values := rsp.Header.Values("RateLimit"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimit = &value
+		}
+		if values := rsp.Header.Values("RateLimit-Policy"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit-Policy", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimitPolicy = &value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		response.Headers429 = &headers
+	case rsp.StatusCode == 503:
+		var headers UnblockUserResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseBlockUserResponse parses an HTTP response from a BlockUserWithResponse call
+func ParseBlockUserResponse(rsp *http.Response) (*BlockUserResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &BlockUserResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 204:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest Unauthenticated
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
+		var dest UserNotFound
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON404 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON409 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest TooFast
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 429:
+		var headers BlockUserResponse429Headers
+		if values := rsp.Header.Values("RateLimit"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimit = &value
+		}
+		if values := rsp.Header.Values("RateLimit-Policy"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit-Policy", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimitPolicy = &value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		response.Headers429 = &headers
+	case rsp.StatusCode == 503:
+		var headers BlockUserResponse503Headers
 		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
 			var value int
 			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
@@ -22447,7 +23353,7 @@ func ParseSendPeerMessageResponse(rsp *http.Response) (*SendPeerMessageResponse,
 		response.ApplicationproblemJSON401 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
-		var dest NotGranted
+		var dest Problem
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}

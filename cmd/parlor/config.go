@@ -116,6 +116,7 @@ type ServeCmd struct {
 	RoomRate         int           `env:"PARLOR_ROOM_RATE" default:"60" help:"Rooms per minute that a user can create. 0 to 100000."`
 	JoinRate         int           `env:"PARLOR_JOIN_RATE" default:"300" help:"Calls per minute with which a user can create, join, enter, switch or leave rooms. 0 to 100000."`
 	AttributeRate    int           `env:"PARLOR_ATTRIBUTE_RATE" default:"20" help:"Calls per second with which a user can change attributes of rooms and members, and settings of rooms. 0 to 100000."`
+	InboxRate        int           `env:"PARLOR_INBOX_RATE" default:"20" help:"Calls per second with which a user can mark conversations as read, delete them, and change the block list. 0 to 100000."`
 	MessageRetention time.Duration `env:"PARLOR_MESSAGE_RETENTION" default:"168h" help:"How long messages and other events of a room are stored while the room exists. 1h to 87600h; 0s means forever."`
 	FeedRetention    time.Duration `env:"PARLOR_FEED_RETENTION" default:"1h" help:"How long the event feed of all rooms keeps the events of a destroyed room, for consumers that were disconnected. 1m to 168h."`
 	SessionIdle      time.Duration `env:"PARLOR_SESSION_IDLE" default:"168h" help:"How long a session without a stream and without a room lasts, even if its token is valid for longer. 1h to 8760h."`
@@ -235,6 +236,7 @@ func (c *ServeCmd) validate() error {
 	checkRange(fault, "PARLOR_ROOM_RATE", c.RoomRate, 0, maxRate)
 	checkRange(fault, "PARLOR_JOIN_RATE", c.JoinRate, 0, maxRate)
 	checkRange(fault, "PARLOR_ATTRIBUTE_RATE", c.AttributeRate, 0, maxRate)
+	checkRange(fault, "PARLOR_INBOX_RATE", c.InboxRate, 0, maxRate)
 	checkRange(fault, "PARLOR_MEMBER_TIMEOUT", c.MemberTimeout, room.MinMemberTimeout, room.MaxMemberTimeout)
 	checkRange(fault, "PARLOR_MAX_MEMBERS", c.MaxMembers, 1, room.MaxMaxMembers)
 	checkRange(fault, "PARLOR_NAMES_UP_TO", c.NamesUpTo, 1, room.MaxMaxMembers)

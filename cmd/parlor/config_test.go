@@ -97,10 +97,10 @@ func TestValidate(t *testing.T) {
 			[]string{"PARLOR_MAX_CONNECTIONS", "PARLOR_CONNECTIONS_PER_ADDRESS", "PARLOR_MAX_STREAMS", "PARLOR_STREAMS_PER_ADDRESS", "PARLOR_STREAMS_PER_USER"},
 		},
 		{
-			[]string{"--message-rate=10001", "--barrage-rate=-1", "--barrage-bytes=100", "--login-rate=-1", "--address-login-rate=-1", "--room-rate=-1", "--join-rate=-1", "--attribute-rate=100001"},
+			[]string{"--message-rate=10001", "--barrage-rate=-1", "--barrage-bytes=100", "--login-rate=-1", "--address-login-rate=-1", "--room-rate=-1", "--join-rate=-1", "--attribute-rate=100001", "--inbox-rate=-1"},
 			[]string{
 				"PARLOR_BARRAGE_BYTES", "PARLOR_MESSAGE_RATE", "PARLOR_BARRAGE_RATE", "PARLOR_LOGIN_RATE", "PARLOR_ADDRESS_LOGIN_RATE",
-				"PARLOR_ROOM_RATE", "PARLOR_JOIN_RATE", "PARLOR_ATTRIBUTE_RATE",
+				"PARLOR_ROOM_RATE", "PARLOR_JOIN_RATE", "PARLOR_ATTRIBUTE_RATE", "PARLOR_INBOX_RATE",
 			},
 		},
 		{[]string{"--listen=:0", "--ops-listen=:0"}, nil},
