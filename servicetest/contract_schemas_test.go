@@ -1,11 +1,14 @@
 package servicetest
 
 import (
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/getkin/kin-openapi/openapi3"
+
+	contract "parlor"
 )
 
 // placedSchema is a schema of the contract and a place in which it is used.
@@ -70,6 +73,57 @@ func schemasOf(doc *openapi3.T) []placedSchema {
 		}
 	}
 	return all
+}
+
+// TestContractGenerators checks what makes generators fail or produce wrong clients.
+func TestContractGenerators(t *testing.T) {
+	t.Parallel()
+	// Generators put all components into one namespace, without case and punctuation.
+	components := openapi().Components
+	owners := make(map[string]string)
+	own := func(kind, name string) {
+		plain := strings.ToLower(strings.NewReplacer("-", "", "_", "").Replace(name))
+		if owner, taken := owners[plain]; taken {
+			t.Errorf("%s %s has the name of %s", kind, name, owner)
+		}
+		owners[plain] = kind + " " + name
+	}
+	for name := range components.Schemas {
+		own("the schema", name)
+	}
+	for name := range components.Parameters {
+		own("the parameter", name)
+	}
+	for name := range components.Headers {
+		own("the header", name)
+	}
+	for name := range components.RequestBodies {
+		own("the request body", name)
+	}
+	for name := range components.Responses {
+		own("the response", name)
+	}
+	for path, item := range openapi().Paths.Map() {
+		for method, op := range item.Operations() {
+			if op.Description == "" {
+				t.Errorf("%s %s has no description", method, path)
+			}
+			fields := make(map[string]string)
+			for _, p := range slices.Concat(item.Parameters, op.Parameters) {
+				field := strings.ToLower(strings.NewReplacer("-", "", "_", "").Replace(p.Value.Name))
+				if other, taken := fields[field]; taken {
+					t.Errorf("%s: the parameters %s and %s get the same name", op.OperationID, p.Value.Name, other)
+				}
+				fields[field] = p.Value.Name
+			}
+			if op.RequestBody != nil && op.RequestBody.Value.Content["*/*"] != nil {
+				t.Errorf("%s takes */*, which generators do not take for bytes", op.OperationID)
+			}
+		}
+	}
+	if anchor := regexp.MustCompile(`(?m)(: |- )[&*]\w+`).Find(contract.Contract); anchor != nil {
+		t.Errorf("the contract has the YAML anchor %q, which some generators cannot read", anchor)
+	}
 }
 
 // TestContractCompatibility checks that a client of today can read what a server of tomorrow sends,

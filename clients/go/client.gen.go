@@ -837,15 +837,15 @@ func (e SessionState) Valid() bool {
 	}
 }
 
-// Defines values for TusResumable.
+// Defines values for TusProtocol.
 const (
-	TusResumableN100 TusResumable = "1.0.0"
+	TusProtocolN100 TusProtocol = "1.0.0"
 )
 
-// Valid indicates whether the value is a known member of the TusResumable enum.
-func (e TusResumable) Valid() bool {
+// Valid indicates whether the value is a known member of the TusProtocol enum.
+func (e TusProtocol) Valid() bool {
 	switch e {
-	case TusResumableN100:
+	case TusProtocolN100:
 		return true
 	default:
 		return false
@@ -3385,9 +3385,6 @@ type VoidTokensRequest struct {
 // IfMatchSettings defines model for IfMatchSettings.
 type IfMatchSettings = string
 
-// MediaID defines model for MediaID.
-type MediaID = openapi_types.UUID
-
 // MemberLimit defines model for MemberLimit.
 type MemberLimit = int
 
@@ -3396,9 +3393,6 @@ type MemberLookup = []UserID
 
 // MemberPage defines model for MemberPage.
 type MemberPage = string
-
-// MessageID defines model for MessageID.
-type MessageID = openapi_types.UUID
 
 // MessageIDs defines model for MessageIDs.
 type MessageIDs = []openapi_types.UUID
@@ -3415,12 +3409,35 @@ type MessagesAfter = int64
 // MessagesBefore defines model for MessagesBefore.
 type MessagesBefore = int64
 
-// PeerID The ID that the application gives to a user: 1 to 64 ASCII letters, digits, punctuation
+// PathMediaID defines model for PathMediaID.
+type PathMediaID = openapi_types.UUID
+
+// PathMessageID defines model for PathMessageID.
+type PathMessageID = openapi_types.UUID
+
+// PathPeerID The ID that the application gives to a user: 1 to 64 ASCII letters, digits, punctuation
 // characters and spaces, with no space at its beginning or end, and without the segments `.`
 // and `..` between slashes or backslashes.
 //
 // Example: alice
-type PeerID = UserID
+type PathPeerID = UserID
+
+// PathRoomID The ID that the application gives to a room: 1 to 128 ASCII letters, digits, punctuation
+// characters and spaces, with no space at its beginning or end, and without the segments `.`
+// and `..` between slashes or backslashes.
+//
+// Example: class#1
+type PathRoomID = RoomID
+
+// PathSessionID The ID of a session. It is not a secret.
+type PathSessionID = SessionID
+
+// PathUserID The ID that the application gives to a user: 1 to 64 ASCII letters, digits, punctuation
+// characters and spaces, with no space at its beginning or end, and without the segments `.`
+// and `..` between slashes or backslashes.
+//
+// Example: alice
+type PathUserID = UserID
 
 // SentFrom A time in RFC 3339, in any time zone and with any number of decimals, in the years 0001 to
 // 9999 in UTC.
@@ -3434,8 +3451,8 @@ type SentFrom = TimestampRequest
 // Example: 2026-11-21T15:00:00Z
 type SentUntil = TimestampRequest
 
-// TusResumable defines model for TusResumable.
-type TusResumable string
+// TusProtocol defines model for TusProtocol.
+type TusProtocol string
 
 // AdminTokenRefused An error, in the format of RFC 9457.
 type AdminTokenRefused = Problem
@@ -3529,12 +3546,10 @@ type UserNotFound = Problem
 
 // StreamAdminEventsParams defines parameters for StreamAdminEvents.
 type StreamAdminEventsParams struct {
-	// LastEventId The id of the last event that the caller has processed, for clients that cannot set the
-	// header. The header takes precedence.
+	// LastEventId The id of the last event that the caller has processed. The header `Last-Event-ID`,
+	// which readers of Server-Sent Events send by themselves when they reconnect, means the
+	// same and takes precedence.
 	LastEventId *FeedCursor `form:"last_event_id,omitempty" json:"last_event_id,omitempty"`
-
-	// LastEventID The id of the last event that the caller has processed.
-	LastEventID *FeedCursor `json:"Last-Event-ID,omitempty"`
 }
 
 // AdminListRoomsParams defines parameters for AdminListRooms.
@@ -3635,17 +3650,15 @@ type ListBlocksParams struct {
 
 // StreamEventsParams defines parameters for StreamEvents.
 type StreamEventsParams struct {
-	// LastEventId The cursor to continue from, for clients that cannot set the header. The header takes
-	// precedence.
+	// LastEventId The cursor to continue from. The header `Last-Event-ID`, which EventSource and other
+	// readers of Server-Sent Events send by themselves when they reconnect, means the same and
+	// takes precedence.
 	LastEventId *Cursor `form:"last_event_id,omitempty" json:"last_event_id,omitempty"`
 
 	// Wait Answer once instead of streaming, for clients and networks without streams: as soon as
 	// there are events, or after so many seconds with an empty list. The events are those of
 	// the stream, with the same cursors, so a client may change between both at any time.
 	Wait *int `form:"wait,omitempty" json:"wait,omitempty"`
-
-	// LastEventID The cursor to continue from. EventSource sends this header by itself when it reconnects.
-	LastEventID *Cursor `json:"Last-Event-ID,omitempty"`
 }
 
 // UploadMediaMultipartBody defines parameters for UploadMedia.
@@ -4033,12 +4046,14 @@ type ClientInterface interface {
 	// `roomStateChanged` with `roomNotExist` and the reason.
 	//
 	// Corresponds with DELETE /v1/admin/rooms/{roomID} (the `AdminDestroyRoom` operationId).
-	AdminDestroyRoom(ctx context.Context, roomID RoomID, params *AdminDestroyRoomParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+	AdminDestroyRoom(ctx context.Context, roomID PathRoomID, params *AdminDestroyRoomParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// AdminGetRoom Get a room
 	//
+	// Returns the room after all events up to its `lastSeq`, whether it has members or not.
+	//
 	// Corresponds with GET /v1/admin/rooms/{roomID} (the `AdminGetRoom` operationId).
-	AdminGetRoom(ctx context.Context, roomID RoomID, reqEditors ...RequestEditorFn) (*http.Response, error)
+	AdminGetRoom(ctx context.Context, roomID PathRoomID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// AdminUpdateRoomWithBody Change the name and settings of any room
 	//
@@ -4047,7 +4062,7 @@ type ClientInterface interface {
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with PATCH /v1/admin/rooms/{roomID} (the `AdminUpdateRoom` operationId).
-	AdminUpdateRoomWithBody(ctx context.Context, roomID RoomID, params *AdminUpdateRoomParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+	AdminUpdateRoomWithBody(ctx context.Context, roomID PathRoomID, params *AdminUpdateRoomParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// AdminUpdateRoom Change the name and settings of any room
 	//
@@ -4056,19 +4071,21 @@ type ClientInterface interface {
 	// Takes a body of the `application/json` content type.
 	//
 	// Corresponds with PATCH /v1/admin/rooms/{roomID} (the `AdminUpdateRoom` operationId).
-	AdminUpdateRoom(ctx context.Context, roomID RoomID, params *AdminUpdateRoomParams, body AdminUpdateRoomJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+	AdminUpdateRoom(ctx context.Context, roomID PathRoomID, params *AdminUpdateRoomParams, body AdminUpdateRoomJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// AdminListBans List the bans of a room
 	//
 	// Bans belong to the roomID, so they outlive the room; the room does not have to exist.
 	//
 	// Corresponds with GET /v1/admin/rooms/{roomID}/bans (the `AdminListBans` operationId).
-	AdminListBans(ctx context.Context, roomID RoomID, reqEditors ...RequestEditorFn) (*http.Response, error)
+	AdminListBans(ctx context.Context, roomID PathRoomID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// AdminUnban Lift a user's ban
 	//
+	// The user can join the room again immediately. Bans from other rooms stay in force.
+	//
 	// Corresponds with DELETE /v1/admin/rooms/{roomID}/bans/{userID} (the `AdminUnban` operationId).
-	AdminUnban(ctx context.Context, roomID RoomID, userID UserID, reqEditors ...RequestEditorFn) (*http.Response, error)
+	AdminUnban(ctx context.Context, roomID PathRoomID, userID PathUserID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// AdminKickMembersWithBody Remove several users from a room
 	//
@@ -4077,7 +4094,7 @@ type ClientInterface interface {
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with POST /v1/admin/rooms/{roomID}/kick (the `AdminKickMembers` operationId).
-	AdminKickMembersWithBody(ctx context.Context, roomID RoomID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+	AdminKickMembersWithBody(ctx context.Context, roomID PathRoomID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// AdminKickMembers Remove several users from a room
 	//
@@ -4086,14 +4103,14 @@ type ClientInterface interface {
 	// Takes a body of the `application/json` content type.
 	//
 	// Corresponds with POST /v1/admin/rooms/{roomID}/kick (the `AdminKickMembers` operationId).
-	AdminKickMembers(ctx context.Context, roomID RoomID, body AdminKickMembersJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+	AdminKickMembers(ctx context.Context, roomID PathRoomID, body AdminKickMembersJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// AdminListMembers List the members of any room
 	//
 	// Works like `listMembers`, for any room.
 	//
 	// Corresponds with GET /v1/admin/rooms/{roomID}/members (the `AdminListMembers` operationId).
-	AdminListMembers(ctx context.Context, roomID RoomID, params *AdminListMembersParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+	AdminListMembers(ctx context.Context, roomID PathRoomID, params *AdminListMembersParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// AdminKickMember Remove a user from a room
 	//
@@ -4102,7 +4119,7 @@ type ClientInterface interface {
 	// can also be set for a user who is not in the room.
 	//
 	// Corresponds with DELETE /v1/admin/rooms/{roomID}/members/{userID} (the `AdminKickMember` operationId).
-	AdminKickMember(ctx context.Context, roomID RoomID, userID UserID, params *AdminKickMemberParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+	AdminKickMember(ctx context.Context, roomID PathRoomID, userID PathUserID, params *AdminKickMemberParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// AdminListMessages List the messages of a room
 	//
@@ -4111,7 +4128,7 @@ type ClientInterface interface {
 	// is full.
 	//
 	// Corresponds with GET /v1/admin/rooms/{roomID}/messages (the `AdminListMessages` operationId).
-	AdminListMessages(ctx context.Context, roomID RoomID, params *AdminListMessagesParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+	AdminListMessages(ctx context.Context, roomID PathRoomID, params *AdminListMessagesParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// AdminSendMessageWithBody Send a message to a room as any user
 	//
@@ -4122,7 +4139,7 @@ type ClientInterface interface {
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with POST /v1/admin/rooms/{roomID}/messages (the `AdminSendMessage` operationId).
-	AdminSendMessageWithBody(ctx context.Context, roomID RoomID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+	AdminSendMessageWithBody(ctx context.Context, roomID PathRoomID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// AdminSendMessage Send a message to a room as any user
 	//
@@ -4133,19 +4150,21 @@ type ClientInterface interface {
 	// Takes a body of the `application/json` content type.
 	//
 	// Corresponds with POST /v1/admin/rooms/{roomID}/messages (the `AdminSendMessage` operationId).
-	AdminSendMessage(ctx context.Context, roomID RoomID, body AdminSendMessageJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+	AdminSendMessage(ctx context.Context, roomID PathRoomID, body AdminSendMessageJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// AdminRecallMessage Recall any message in a room
 	//
 	// Works like `recallMessage`, for any stored message of the room and at any time.
 	//
 	// Corresponds with DELETE /v1/admin/rooms/{roomID}/messages/{messageID} (the `AdminRecallMessage` operationId).
-	AdminRecallMessage(ctx context.Context, roomID RoomID, messageID MessageID, reqEditors ...RequestEditorFn) (*http.Response, error)
+	AdminRecallMessage(ctx context.Context, roomID PathRoomID, messageID PathMessageID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// AdminListUserRooms List the rooms that a user is in
 	//
+	// Returns the rooms that at least one session of the user is in.
+	//
 	// Corresponds with GET /v1/admin/users/{userID}/rooms (the `AdminListUserRooms` operationId).
-	AdminListUserRooms(ctx context.Context, userID UserID, reqEditors ...RequestEditorFn) (*http.Response, error)
+	AdminListUserRooms(ctx context.Context, userID PathUserID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// AdminEndUserSessions End all sessions of a user
 	//
@@ -4154,17 +4173,23 @@ type ClientInterface interface {
 	// invalidates them.
 	//
 	// Corresponds with DELETE /v1/admin/users/{userID}/sessions (the `AdminEndUserSessions` operationId).
-	AdminEndUserSessions(ctx context.Context, userID UserID, params *AdminEndUserSessionsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+	AdminEndUserSessions(ctx context.Context, userID PathUserID, params *AdminEndUserSessionsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// AdminListUserSessions List the sessions of a user
 	//
+	// Returns the sessions of the user that have not ended, whether their stream is open or not.
+	//
 	// Corresponds with GET /v1/admin/users/{userID}/sessions (the `AdminListUserSessions` operationId).
-	AdminListUserSessions(ctx context.Context, userID UserID, reqEditors ...RequestEditorFn) (*http.Response, error)
+	AdminListUserSessions(ctx context.Context, userID PathUserID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// AdminEndSession End one session of a user
 	//
+	// The session leaves its rooms (`kicked`), its stream ends (`kickedOut`, with the reason), and
+	// its keys are invalid immediately. Other sessions of the user stay, and the user can log in
+	// again.
+	//
 	// Corresponds with DELETE /v1/admin/users/{userID}/sessions/{sessionID} (the `AdminEndSession` operationId).
-	AdminEndSession(ctx context.Context, userID UserID, sessionID SessionID, params *AdminEndSessionParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+	AdminEndSession(ctx context.Context, userID PathUserID, sessionID PathSessionID, params *AdminEndSessionParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// AdminVoidTokensWithBody Void the older tokens of a user
 	//
@@ -4177,7 +4202,7 @@ type ClientInterface interface {
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with PUT /v1/admin/users/{userID}/tokens-void-before (the `AdminVoidTokens` operationId).
-	AdminVoidTokensWithBody(ctx context.Context, userID UserID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+	AdminVoidTokensWithBody(ctx context.Context, userID PathUserID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// AdminVoidTokens Void the older tokens of a user
 	//
@@ -4190,7 +4215,7 @@ type ClientInterface interface {
 	// Takes a body of the `application/json` content type.
 	//
 	// Corresponds with PUT /v1/admin/users/{userID}/tokens-void-before (the `AdminVoidTokens` operationId).
-	AdminVoidTokens(ctx context.Context, userID UserID, body AdminVoidTokensJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+	AdminVoidTokens(ctx context.Context, userID PathUserID, body AdminVoidTokensJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListBlocks List the users that the user has blocked
 	//
@@ -4206,7 +4231,7 @@ type ClientInterface interface {
 	// sessions of the user receive `blockListChanged`.
 	//
 	// Corresponds with DELETE /v1/blocks/{userID} (the `UnblockUser` operationId).
-	UnblockUser(ctx context.Context, userID PeerID, reqEditors ...RequestEditorFn) (*http.Response, error)
+	UnblockUser(ctx context.Context, userID PathPeerID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// BlockUser Block a user
 	//
@@ -4218,7 +4243,7 @@ type ClientInterface interface {
 	// receive `blockListChanged`. Blocking a user again has no effect. Any token allows this.
 	//
 	// Corresponds with PUT /v1/blocks/{userID} (the `BlockUser` operationId).
-	BlockUser(ctx context.Context, userID PeerID, reqEditors ...RequestEditorFn) (*http.Response, error)
+	BlockUser(ctx context.Context, userID PathPeerID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// StreamEvents Open the session's event stream
 	//
@@ -4227,10 +4252,10 @@ type ClientInterface interface {
 	// is valid for this stream only, or with a `stream_ticket`, which opens this stream once.
 	//
 	// An `id:` is the session's cursor: its positions in all its logs, and therefore also the
-	// rooms that it knows it is in. Send the last one back, in the header or in the query, and the
-	// stream continues exactly there, on any node and after any restart. If a log cannot be
-	// continued exactly, a `roomReset` or `inboxReset` event says so. Without a cursor, the stream
-	// begins where the session joined each of its rooms.
+	// rooms that it knows it is in. Send the last one back as `last_event_id`, and the stream
+	// continues exactly there, on any node and after any restart. If a log cannot be continued
+	// exactly, a `roomReset` or `inboxReset` event says so. Without a cursor, the stream begins
+	// where the session joined each of its rooms.
 	//
 	// Every session also follows its user's inbox: the messages from and to other users. Without a
 	// cursor, the inbox continues after the newest message that any session of the user has
@@ -4255,10 +4280,11 @@ type ClientInterface interface {
 
 	// UploadMediaWithBody Upload a file
 	//
-	// The body is either the file itself, with any `Content-Type`, or a form whose only part is
-	// named `file`. The server determines the type from the bytes: `contentType` is one of the
-	// types that the server knows and has checked, or `application/octet-stream`. A file has at
-	// most 104,857,600 bytes.
+	// The body is either the file itself or a form whose only part is named `file`. The type of the
+	// file is determined from its bytes: `contentType` in the reply is one of the types that the
+	// server knows and has checked, or `application/octet-stream`. So the `Content-Type` of the
+	// request does not matter, unless it is that of a form: `image/png`, which browsers send for a
+	// `File`, is accepted like `application/octet-stream`. A file has at most 104,857,600 bytes.
 	//
 	// A file that is never sent is deleted after a day. Once none of its messages is left, because
 	// they were recalled or have expired, the file is no longer found, even by its owner. A user
@@ -4271,6 +4297,9 @@ type ClientInterface interface {
 	UploadMediaWithBody(ctx context.Context, params *UploadMediaParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// DescribeUploads Get the server's support for resumable uploads
+	//
+	// Returns which version and extensions of tus the server supports. The call needs no session
+	// key.
 	//
 	// Corresponds with OPTIONS /v1/media/uploads (the `DescribeUploads` operationId).
 	DescribeUploads(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
@@ -4295,14 +4324,14 @@ type ClientInterface interface {
 	// Deletes the file or the upload, whether or not it is complete and however it was uploaded.
 	//
 	// Corresponds with DELETE /v1/media/uploads/{mediaID} (the `EndUpload` operationId).
-	EndUpload(ctx context.Context, mediaID MediaID, params *EndUploadParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+	EndUpload(ctx context.Context, mediaID PathMediaID, params *EndUploadParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// GetUploadOffset Get the offset of an upload
 	//
 	// If another request of the same upload is in progress, the server asks it to stop.
 	//
 	// Corresponds with HEAD /v1/media/uploads/{mediaID} (the `GetUploadOffset` operationId).
-	GetUploadOffset(ctx context.Context, mediaID MediaID, reqEditors ...RequestEditorFn) (*http.Response, error)
+	GetUploadOffset(ctx context.Context, mediaID PathMediaID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ContinueUploadWithBody Upload the next bytes of a file
 	//
@@ -4312,7 +4341,7 @@ type ClientInterface interface {
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with PATCH /v1/media/uploads/{mediaID} (the `ContinueUpload` operationId).
-	ContinueUploadWithBody(ctx context.Context, mediaID MediaID, params *ContinueUploadParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+	ContinueUploadWithBody(ctx context.Context, mediaID PathMediaID, params *ContinueUploadParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// GetMedia Get a file and a fresh URL for it
 	//
@@ -4325,7 +4354,7 @@ type ClientInterface interface {
 	// have to download the file again. A client whose URL has expired asks for a new one.
 	//
 	// Corresponds with GET /v1/media/{mediaID} (the `GetMedia` operationId).
-	GetMedia(ctx context.Context, mediaID MediaID, reqEditors ...RequestEditorFn) (*http.Response, error)
+	GetMedia(ctx context.Context, mediaID PathMediaID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// DownloadMedia Download a file
 	//
@@ -4337,14 +4366,19 @@ type ClientInterface interface {
 	// can run as a script.
 	//
 	// Corresponds with GET /v1/media/{mediaID}/{fileName} (the `DownloadMedia` operationId).
-	DownloadMedia(ctx context.Context, mediaID MediaID, fileName string, params *DownloadMediaParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+	DownloadMedia(ctx context.Context, mediaID PathMediaID, fileName string, params *DownloadMediaParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// HeadMedia Get the headers of a download without the bytes
 	//
+	// Authenticates and answers as `downloadMedia` does, but without the bytes.
+	//
 	// Corresponds with HEAD /v1/media/{mediaID}/{fileName} (the `HeadMedia` operationId).
-	HeadMedia(ctx context.Context, mediaID MediaID, fileName string, params *HeadMediaParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+	HeadMedia(ctx context.Context, mediaID PathMediaID, fileName string, params *HeadMediaParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// CreateRoomWithBody Create a room and join it
+	//
+	// The caller becomes the first member of the room. Use `enterRoom` if the room may already
+	// exist.
 	//
 	// Takes any type of body and a specified content type.
 	//
@@ -4353,6 +4387,9 @@ type ClientInterface interface {
 
 	// CreateRoom Create a room and join it
 	//
+	// The caller becomes the first member of the room. Use `enterRoom` if the room may already
+	// exist.
+	//
 	// Takes a body of the `application/json` content type.
 	//
 	// Corresponds with POST /v1/rooms (the `CreateRoom` operationId).
@@ -4360,8 +4397,11 @@ type ClientInterface interface {
 
 	// GetRoom Get a room that the session is in
 	//
+	// Returns the room after all events up to its `lastSeq`. A client that follows the room with a
+	// stream does not need this call.
+	//
 	// Corresponds with GET /v1/rooms/{roomID} (the `GetRoom` operationId).
-	GetRoom(ctx context.Context, roomID RoomID, params *GetRoomParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+	GetRoom(ctx context.Context, roomID PathRoomID, params *GetRoomParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// UpdateRoomWithBody Change the name and settings of a room
 	//
@@ -4387,7 +4427,7 @@ type ClientInterface interface {
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with PATCH /v1/rooms/{roomID} (the `UpdateRoom` operationId).
-	UpdateRoomWithBody(ctx context.Context, roomID RoomID, params *UpdateRoomParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+	UpdateRoomWithBody(ctx context.Context, roomID PathRoomID, params *UpdateRoomParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// UpdateRoom Change the name and settings of a room
 	//
@@ -4413,12 +4453,15 @@ type ClientInterface interface {
 	// Takes a body of the `application/json` content type.
 	//
 	// Corresponds with PATCH /v1/rooms/{roomID} (the `UpdateRoom` operationId).
-	UpdateRoom(ctx context.Context, roomID RoomID, params *UpdateRoomParams, body UpdateRoomJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+	UpdateRoom(ctx context.Context, roomID PathRoomID, params *UpdateRoomParams, body UpdateRoomJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// GetRoomAttributes Get the attributes of a room
 	//
+	// Returns all attributes and their version, which is the seq of the event that last changed
+	// them. A `roomAttributesUpdated` event with this seq or a smaller one is already included.
+	//
 	// Corresponds with GET /v1/rooms/{roomID}/attributes (the `GetRoomAttributes` operationId).
-	GetRoomAttributes(ctx context.Context, roomID RoomID, reqEditors ...RequestEditorFn) (*http.Response, error)
+	GetRoomAttributes(ctx context.Context, roomID PathRoomID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// UpdateRoomAttributesWithBody Set and delete attributes of a room
 	//
@@ -4436,7 +4479,7 @@ type ClientInterface interface {
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with PATCH /v1/rooms/{roomID}/attributes (the `UpdateRoomAttributes` operationId).
-	UpdateRoomAttributesWithBody(ctx context.Context, roomID RoomID, params *UpdateRoomAttributesParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+	UpdateRoomAttributesWithBody(ctx context.Context, roomID PathRoomID, params *UpdateRoomAttributesParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// UpdateRoomAttributes Set and delete attributes of a room
 	//
@@ -4454,7 +4497,7 @@ type ClientInterface interface {
 	// Takes a body of the `application/json` content type.
 	//
 	// Corresponds with PATCH /v1/rooms/{roomID}/attributes (the `UpdateRoomAttributes` operationId).
-	UpdateRoomAttributes(ctx context.Context, roomID RoomID, params *UpdateRoomAttributesParams, body UpdateRoomAttributesJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+	UpdateRoomAttributes(ctx context.Context, roomID PathRoomID, params *UpdateRoomAttributesParams, body UpdateRoomAttributesJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// EnterRoomWithBody Join a room, creating it if it does not exist
 	//
@@ -4464,7 +4507,7 @@ type ClientInterface interface {
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with POST /v1/rooms/{roomID}/enter (the `EnterRoom` operationId).
-	EnterRoomWithBody(ctx context.Context, roomID RoomID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+	EnterRoomWithBody(ctx context.Context, roomID PathRoomID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// EnterRoom Join a room, creating it if it does not exist
 	//
@@ -4474,7 +4517,7 @@ type ClientInterface interface {
 	// Takes a body of the `application/json` content type.
 	//
 	// Corresponds with POST /v1/rooms/{roomID}/enter (the `EnterRoom` operationId).
-	EnterRoom(ctx context.Context, roomID RoomID, body EnterRoomJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+	EnterRoom(ctx context.Context, roomID PathRoomID, body EnterRoomJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// JoinRoomWithBody Join an existing room
 	//
@@ -4483,7 +4526,7 @@ type ClientInterface interface {
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with POST /v1/rooms/{roomID}/join (the `JoinRoom` operationId).
-	JoinRoomWithBody(ctx context.Context, roomID RoomID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+	JoinRoomWithBody(ctx context.Context, roomID PathRoomID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// JoinRoom Join an existing room
 	//
@@ -4492,7 +4535,7 @@ type ClientInterface interface {
 	// Takes a body of the `application/json` content type.
 	//
 	// Corresponds with POST /v1/rooms/{roomID}/join (the `JoinRoom` operationId).
-	JoinRoom(ctx context.Context, roomID RoomID, body JoinRoomJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+	JoinRoom(ctx context.Context, roomID PathRoomID, body JoinRoomJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// KickMembersWithBody Remove members from a room that the session is in
 	//
@@ -4502,7 +4545,7 @@ type ClientInterface interface {
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with POST /v1/rooms/{roomID}/kick (the `KickMembers` operationId).
-	KickMembersWithBody(ctx context.Context, roomID RoomID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+	KickMembersWithBody(ctx context.Context, roomID PathRoomID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// KickMembers Remove members from a room that the session is in
 	//
@@ -4512,7 +4555,7 @@ type ClientInterface interface {
 	// Takes a body of the `application/json` content type.
 	//
 	// Corresponds with POST /v1/rooms/{roomID}/kick (the `KickMembers` operationId).
-	KickMembers(ctx context.Context, roomID RoomID, body KickMembersJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+	KickMembers(ctx context.Context, roomID PathRoomID, body KickMembersJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// LeaveRoom Leave a room
 	//
@@ -4520,7 +4563,7 @@ type ClientInterface interface {
 	// member leaves, the room is destroyed, after its `destroyDelay`, unless it is kept.
 	//
 	// Corresponds with POST /v1/rooms/{roomID}/leave (the `LeaveRoom` operationId).
-	LeaveRoom(ctx context.Context, roomID RoomID, reqEditors ...RequestEditorFn) (*http.Response, error)
+	LeaveRoom(ctx context.Context, roomID PathRoomID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListMemberAttributes List the attributes of members
 	//
@@ -4534,7 +4577,7 @@ type ClientInterface interface {
 	// with `userID`.
 	//
 	// Corresponds with GET /v1/rooms/{roomID}/member-attributes (the `ListMemberAttributes` operationId).
-	ListMemberAttributes(ctx context.Context, roomID RoomID, params *ListMemberAttributesParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+	ListMemberAttributes(ctx context.Context, roomID PathRoomID, params *ListMemberAttributesParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// UpdateMemberAttributesWithBody Set and delete attributes of members
 	//
@@ -4551,7 +4594,7 @@ type ClientInterface interface {
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with PATCH /v1/rooms/{roomID}/member-attributes (the `UpdateMemberAttributes` operationId).
-	UpdateMemberAttributesWithBody(ctx context.Context, roomID RoomID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+	UpdateMemberAttributesWithBody(ctx context.Context, roomID PathRoomID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// UpdateMemberAttributes Set and delete attributes of members
 	//
@@ -4568,7 +4611,7 @@ type ClientInterface interface {
 	// Takes a body of the `application/json` content type.
 	//
 	// Corresponds with PATCH /v1/rooms/{roomID}/member-attributes (the `UpdateMemberAttributes` operationId).
-	UpdateMemberAttributes(ctx context.Context, roomID RoomID, body UpdateMemberAttributesJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+	UpdateMemberAttributes(ctx context.Context, roomID PathRoomID, body UpdateMemberAttributesJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListMembers List the members of a room
 	//
@@ -4593,7 +4636,7 @@ type ClientInterface interface {
 	// exact, but no event keeps it up to date.
 	//
 	// Corresponds with GET /v1/rooms/{roomID}/members (the `ListMembers` operationId).
-	ListMembers(ctx context.Context, roomID RoomID, params *ListMembersParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+	ListMembers(ctx context.Context, roomID PathRoomID, params *ListMembersParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// CountMembers Count the members of a room
 	//
@@ -4601,7 +4644,7 @@ type ClientInterface interface {
 	// room, they tell of joins and leaves about a second later, in batches.
 	//
 	// Corresponds with GET /v1/rooms/{roomID}/members/count (the `CountMembers` operationId).
-	CountMembers(ctx context.Context, roomID RoomID, reqEditors ...RequestEditorFn) (*http.Response, error)
+	CountMembers(ctx context.Context, roomID PathRoomID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListRoomMessages List the messages of a room
 	//
@@ -4620,7 +4663,7 @@ type ClientInterface interface {
 	// `limit`, or none, and still a `nextCursor`.
 	//
 	// Corresponds with GET /v1/rooms/{roomID}/messages (the `ListRoomMessages` operationId).
-	ListRoomMessages(ctx context.Context, roomID RoomID, params *ListRoomMessagesParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+	ListRoomMessages(ctx context.Context, roomID PathRoomID, params *ListRoomMessagesParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// SendRoomMessageWithBody Send a message to a room
 	//
@@ -4646,7 +4689,7 @@ type ClientInterface interface {
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with POST /v1/rooms/{roomID}/messages (the `SendRoomMessage` operationId).
-	SendRoomMessageWithBody(ctx context.Context, roomID RoomID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+	SendRoomMessageWithBody(ctx context.Context, roomID PathRoomID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// SendRoomMessage Send a message to a room
 	//
@@ -4672,7 +4715,7 @@ type ClientInterface interface {
 	// Takes a body of the `application/json` content type.
 	//
 	// Corresponds with POST /v1/rooms/{roomID}/messages (the `SendRoomMessage` operationId).
-	SendRoomMessage(ctx context.Context, roomID RoomID, body SendRoomMessageJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+	SendRoomMessage(ctx context.Context, roomID PathRoomID, body SendRoomMessageJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// RecallMessage Recall a message in a room
 	//
@@ -4684,7 +4727,7 @@ type ClientInterface interface {
 	// `message_not_found`.
 	//
 	// Corresponds with DELETE /v1/rooms/{roomID}/messages/{messageID} (the `RecallMessage` operationId).
-	RecallMessage(ctx context.Context, roomID RoomID, messageID MessageID, reqEditors ...RequestEditorFn) (*http.Response, error)
+	RecallMessage(ctx context.Context, roomID PathRoomID, messageID PathMessageID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// SwitchRoomWithBody Move from this room to another
 	//
@@ -4695,7 +4738,7 @@ type ClientInterface interface {
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with POST /v1/rooms/{roomID}/switch (the `SwitchRoom` operationId).
-	SwitchRoomWithBody(ctx context.Context, roomID RoomID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+	SwitchRoomWithBody(ctx context.Context, roomID PathRoomID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// SwitchRoom Move from this room to another
 	//
@@ -4706,7 +4749,7 @@ type ClientInterface interface {
 	// Takes a body of the `application/json` content type.
 	//
 	// Corresponds with POST /v1/rooms/{roomID}/switch (the `SwitchRoom` operationId).
-	SwitchRoom(ctx context.Context, roomID RoomID, body SwitchRoomJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+	SwitchRoom(ctx context.Context, roomID PathRoomID, body SwitchRoomJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// CreateSessionWithBody Log in with a user token
 	//
@@ -4745,6 +4788,9 @@ type ClientInterface interface {
 	EndSession(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// GetSession Get the current session
+	//
+	// Returns the session that the key belongs to. A client that kept its key, such as over a
+	// reload of its page, finds out here whether the session still exists.
 	//
 	// Corresponds with GET /v1/sessions/current (the `GetSession` operationId).
 	GetSession(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
@@ -4812,7 +4858,7 @@ type ClientInterface interface {
 	// parameter; it is absent at the end of the conversation.
 	//
 	// Corresponds with GET /v1/users/{userID}/messages (the `ListPeerMessages` operationId).
-	ListPeerMessages(ctx context.Context, userID PeerID, params *ListPeerMessagesParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+	ListPeerMessages(ctx context.Context, userID PathPeerID, params *ListPeerMessagesParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// SendPeerMessageWithBody Send a message to a user
 	//
@@ -4836,7 +4882,7 @@ type ClientInterface interface {
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with POST /v1/users/{userID}/messages (the `SendPeerMessage` operationId).
-	SendPeerMessageWithBody(ctx context.Context, userID PeerID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+	SendPeerMessageWithBody(ctx context.Context, userID PathPeerID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// SendPeerMessage Send a message to a user
 	//
@@ -4860,7 +4906,7 @@ type ClientInterface interface {
 	// Takes a body of the `application/json` content type.
 	//
 	// Corresponds with POST /v1/users/{userID}/messages (the `SendPeerMessage` operationId).
-	SendPeerMessage(ctx context.Context, userID PeerID, body SendPeerMessageJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+	SendPeerMessage(ctx context.Context, userID PathPeerID, body SendPeerMessageJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// RecallPeerMessage Recall a message to a user
 	//
@@ -4870,7 +4916,7 @@ type ClientInterface interface {
 	// file, the other user can no longer read it. Recalling a message again has no effect.
 	//
 	// Corresponds with DELETE /v1/users/{userID}/messages/{messageID} (the `RecallPeerMessage` operationId).
-	RecallPeerMessage(ctx context.Context, userID PeerID, messageID MessageID, reqEditors ...RequestEditorFn) (*http.Response, error)
+	RecallPeerMessage(ctx context.Context, userID PathPeerID, messageID PathMessageID, reqEditors ...RequestEditorFn) (*http.Response, error)
 }
 
 // CreateDevelopmentTokenWithBody Create a user token for development
@@ -5033,7 +5079,7 @@ func (c *Client) AdminCreateRoom(ctx context.Context, body AdminCreateRoomJSONRe
 // `roomStateChanged` with `roomNotExist` and the reason.
 //
 // Corresponds with DELETE /v1/admin/rooms/{roomID} (the `AdminDestroyRoom` operationId).
-func (c *Client) AdminDestroyRoom(ctx context.Context, roomID RoomID, params *AdminDestroyRoomParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+func (c *Client) AdminDestroyRoom(ctx context.Context, roomID PathRoomID, params *AdminDestroyRoomParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewAdminDestroyRoomRequest(c.Server, roomID, params)
 	if err != nil {
 		return nil, err
@@ -5047,8 +5093,10 @@ func (c *Client) AdminDestroyRoom(ctx context.Context, roomID RoomID, params *Ad
 
 // AdminGetRoom Get a room
 //
+// Returns the room after all events up to its `lastSeq`, whether it has members or not.
+//
 // Corresponds with GET /v1/admin/rooms/{roomID} (the `AdminGetRoom` operationId).
-func (c *Client) AdminGetRoom(ctx context.Context, roomID RoomID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+func (c *Client) AdminGetRoom(ctx context.Context, roomID PathRoomID, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewAdminGetRoomRequest(c.Server, roomID)
 	if err != nil {
 		return nil, err
@@ -5067,7 +5115,7 @@ func (c *Client) AdminGetRoom(ctx context.Context, roomID RoomID, reqEditors ...
 // Takes any type of body and a specified content type.
 //
 // Corresponds with PATCH /v1/admin/rooms/{roomID} (the `AdminUpdateRoom` operationId).
-func (c *Client) AdminUpdateRoomWithBody(ctx context.Context, roomID RoomID, params *AdminUpdateRoomParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+func (c *Client) AdminUpdateRoomWithBody(ctx context.Context, roomID PathRoomID, params *AdminUpdateRoomParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewAdminUpdateRoomRequestWithBody(c.Server, roomID, params, contentType, body)
 	if err != nil {
 		return nil, err
@@ -5086,7 +5134,7 @@ func (c *Client) AdminUpdateRoomWithBody(ctx context.Context, roomID RoomID, par
 // Takes a body of the `application/json` content type.
 //
 // Corresponds with PATCH /v1/admin/rooms/{roomID} (the `AdminUpdateRoom` operationId).
-func (c *Client) AdminUpdateRoom(ctx context.Context, roomID RoomID, params *AdminUpdateRoomParams, body AdminUpdateRoomJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+func (c *Client) AdminUpdateRoom(ctx context.Context, roomID PathRoomID, params *AdminUpdateRoomParams, body AdminUpdateRoomJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewAdminUpdateRoomRequest(c.Server, roomID, params, body)
 	if err != nil {
 		return nil, err
@@ -5103,7 +5151,7 @@ func (c *Client) AdminUpdateRoom(ctx context.Context, roomID RoomID, params *Adm
 // Bans belong to the roomID, so they outlive the room; the room does not have to exist.
 //
 // Corresponds with GET /v1/admin/rooms/{roomID}/bans (the `AdminListBans` operationId).
-func (c *Client) AdminListBans(ctx context.Context, roomID RoomID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+func (c *Client) AdminListBans(ctx context.Context, roomID PathRoomID, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewAdminListBansRequest(c.Server, roomID)
 	if err != nil {
 		return nil, err
@@ -5117,8 +5165,10 @@ func (c *Client) AdminListBans(ctx context.Context, roomID RoomID, reqEditors ..
 
 // AdminUnban Lift a user's ban
 //
+// The user can join the room again immediately. Bans from other rooms stay in force.
+//
 // Corresponds with DELETE /v1/admin/rooms/{roomID}/bans/{userID} (the `AdminUnban` operationId).
-func (c *Client) AdminUnban(ctx context.Context, roomID RoomID, userID UserID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+func (c *Client) AdminUnban(ctx context.Context, roomID PathRoomID, userID PathUserID, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewAdminUnbanRequest(c.Server, roomID, userID)
 	if err != nil {
 		return nil, err
@@ -5137,7 +5187,7 @@ func (c *Client) AdminUnban(ctx context.Context, roomID RoomID, userID UserID, r
 // Takes any type of body and a specified content type.
 //
 // Corresponds with POST /v1/admin/rooms/{roomID}/kick (the `AdminKickMembers` operationId).
-func (c *Client) AdminKickMembersWithBody(ctx context.Context, roomID RoomID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+func (c *Client) AdminKickMembersWithBody(ctx context.Context, roomID PathRoomID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewAdminKickMembersRequestWithBody(c.Server, roomID, contentType, body)
 	if err != nil {
 		return nil, err
@@ -5156,7 +5206,7 @@ func (c *Client) AdminKickMembersWithBody(ctx context.Context, roomID RoomID, co
 // Takes a body of the `application/json` content type.
 //
 // Corresponds with POST /v1/admin/rooms/{roomID}/kick (the `AdminKickMembers` operationId).
-func (c *Client) AdminKickMembers(ctx context.Context, roomID RoomID, body AdminKickMembersJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+func (c *Client) AdminKickMembers(ctx context.Context, roomID PathRoomID, body AdminKickMembersJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewAdminKickMembersRequest(c.Server, roomID, body)
 	if err != nil {
 		return nil, err
@@ -5173,7 +5223,7 @@ func (c *Client) AdminKickMembers(ctx context.Context, roomID RoomID, body Admin
 // Works like `listMembers`, for any room.
 //
 // Corresponds with GET /v1/admin/rooms/{roomID}/members (the `AdminListMembers` operationId).
-func (c *Client) AdminListMembers(ctx context.Context, roomID RoomID, params *AdminListMembersParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+func (c *Client) AdminListMembers(ctx context.Context, roomID PathRoomID, params *AdminListMembersParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewAdminListMembersRequest(c.Server, roomID, params)
 	if err != nil {
 		return nil, err
@@ -5192,7 +5242,7 @@ func (c *Client) AdminListMembers(ctx context.Context, roomID RoomID, params *Ad
 // can also be set for a user who is not in the room.
 //
 // Corresponds with DELETE /v1/admin/rooms/{roomID}/members/{userID} (the `AdminKickMember` operationId).
-func (c *Client) AdminKickMember(ctx context.Context, roomID RoomID, userID UserID, params *AdminKickMemberParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+func (c *Client) AdminKickMember(ctx context.Context, roomID PathRoomID, userID PathUserID, params *AdminKickMemberParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewAdminKickMemberRequest(c.Server, roomID, userID, params)
 	if err != nil {
 		return nil, err
@@ -5211,7 +5261,7 @@ func (c *Client) AdminKickMember(ctx context.Context, roomID RoomID, userID User
 // is full.
 //
 // Corresponds with GET /v1/admin/rooms/{roomID}/messages (the `AdminListMessages` operationId).
-func (c *Client) AdminListMessages(ctx context.Context, roomID RoomID, params *AdminListMessagesParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+func (c *Client) AdminListMessages(ctx context.Context, roomID PathRoomID, params *AdminListMessagesParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewAdminListMessagesRequest(c.Server, roomID, params)
 	if err != nil {
 		return nil, err
@@ -5232,7 +5282,7 @@ func (c *Client) AdminListMessages(ctx context.Context, roomID RoomID, params *A
 // Takes any type of body and a specified content type.
 //
 // Corresponds with POST /v1/admin/rooms/{roomID}/messages (the `AdminSendMessage` operationId).
-func (c *Client) AdminSendMessageWithBody(ctx context.Context, roomID RoomID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+func (c *Client) AdminSendMessageWithBody(ctx context.Context, roomID PathRoomID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewAdminSendMessageRequestWithBody(c.Server, roomID, contentType, body)
 	if err != nil {
 		return nil, err
@@ -5253,7 +5303,7 @@ func (c *Client) AdminSendMessageWithBody(ctx context.Context, roomID RoomID, co
 // Takes a body of the `application/json` content type.
 //
 // Corresponds with POST /v1/admin/rooms/{roomID}/messages (the `AdminSendMessage` operationId).
-func (c *Client) AdminSendMessage(ctx context.Context, roomID RoomID, body AdminSendMessageJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+func (c *Client) AdminSendMessage(ctx context.Context, roomID PathRoomID, body AdminSendMessageJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewAdminSendMessageRequest(c.Server, roomID, body)
 	if err != nil {
 		return nil, err
@@ -5270,7 +5320,7 @@ func (c *Client) AdminSendMessage(ctx context.Context, roomID RoomID, body Admin
 // Works like `recallMessage`, for any stored message of the room and at any time.
 //
 // Corresponds with DELETE /v1/admin/rooms/{roomID}/messages/{messageID} (the `AdminRecallMessage` operationId).
-func (c *Client) AdminRecallMessage(ctx context.Context, roomID RoomID, messageID MessageID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+func (c *Client) AdminRecallMessage(ctx context.Context, roomID PathRoomID, messageID PathMessageID, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewAdminRecallMessageRequest(c.Server, roomID, messageID)
 	if err != nil {
 		return nil, err
@@ -5284,8 +5334,10 @@ func (c *Client) AdminRecallMessage(ctx context.Context, roomID RoomID, messageI
 
 // AdminListUserRooms List the rooms that a user is in
 //
+// Returns the rooms that at least one session of the user is in.
+//
 // Corresponds with GET /v1/admin/users/{userID}/rooms (the `AdminListUserRooms` operationId).
-func (c *Client) AdminListUserRooms(ctx context.Context, userID UserID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+func (c *Client) AdminListUserRooms(ctx context.Context, userID PathUserID, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewAdminListUserRoomsRequest(c.Server, userID)
 	if err != nil {
 		return nil, err
@@ -5304,7 +5356,7 @@ func (c *Client) AdminListUserRooms(ctx context.Context, userID UserID, reqEdito
 // invalidates them.
 //
 // Corresponds with DELETE /v1/admin/users/{userID}/sessions (the `AdminEndUserSessions` operationId).
-func (c *Client) AdminEndUserSessions(ctx context.Context, userID UserID, params *AdminEndUserSessionsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+func (c *Client) AdminEndUserSessions(ctx context.Context, userID PathUserID, params *AdminEndUserSessionsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewAdminEndUserSessionsRequest(c.Server, userID, params)
 	if err != nil {
 		return nil, err
@@ -5318,8 +5370,10 @@ func (c *Client) AdminEndUserSessions(ctx context.Context, userID UserID, params
 
 // AdminListUserSessions List the sessions of a user
 //
+// Returns the sessions of the user that have not ended, whether their stream is open or not.
+//
 // Corresponds with GET /v1/admin/users/{userID}/sessions (the `AdminListUserSessions` operationId).
-func (c *Client) AdminListUserSessions(ctx context.Context, userID UserID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+func (c *Client) AdminListUserSessions(ctx context.Context, userID PathUserID, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewAdminListUserSessionsRequest(c.Server, userID)
 	if err != nil {
 		return nil, err
@@ -5333,8 +5387,12 @@ func (c *Client) AdminListUserSessions(ctx context.Context, userID UserID, reqEd
 
 // AdminEndSession End one session of a user
 //
+// The session leaves its rooms (`kicked`), its stream ends (`kickedOut`, with the reason), and
+// its keys are invalid immediately. Other sessions of the user stay, and the user can log in
+// again.
+//
 // Corresponds with DELETE /v1/admin/users/{userID}/sessions/{sessionID} (the `AdminEndSession` operationId).
-func (c *Client) AdminEndSession(ctx context.Context, userID UserID, sessionID SessionID, params *AdminEndSessionParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+func (c *Client) AdminEndSession(ctx context.Context, userID PathUserID, sessionID PathSessionID, params *AdminEndSessionParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewAdminEndSessionRequest(c.Server, userID, sessionID, params)
 	if err != nil {
 		return nil, err
@@ -5357,7 +5415,7 @@ func (c *Client) AdminEndSession(ctx context.Context, userID UserID, sessionID S
 // Takes any type of body and a specified content type.
 //
 // Corresponds with PUT /v1/admin/users/{userID}/tokens-void-before (the `AdminVoidTokens` operationId).
-func (c *Client) AdminVoidTokensWithBody(ctx context.Context, userID UserID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+func (c *Client) AdminVoidTokensWithBody(ctx context.Context, userID PathUserID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewAdminVoidTokensRequestWithBody(c.Server, userID, contentType, body)
 	if err != nil {
 		return nil, err
@@ -5380,7 +5438,7 @@ func (c *Client) AdminVoidTokensWithBody(ctx context.Context, userID UserID, con
 // Takes a body of the `application/json` content type.
 //
 // Corresponds with PUT /v1/admin/users/{userID}/tokens-void-before (the `AdminVoidTokens` operationId).
-func (c *Client) AdminVoidTokens(ctx context.Context, userID UserID, body AdminVoidTokensJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+func (c *Client) AdminVoidTokens(ctx context.Context, userID PathUserID, body AdminVoidTokensJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewAdminVoidTokensRequest(c.Server, userID, body)
 	if err != nil {
 		return nil, err
@@ -5416,7 +5474,7 @@ func (c *Client) ListBlocks(ctx context.Context, params *ListBlocksParams, reqEd
 // sessions of the user receive `blockListChanged`.
 //
 // Corresponds with DELETE /v1/blocks/{userID} (the `UnblockUser` operationId).
-func (c *Client) UnblockUser(ctx context.Context, userID PeerID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+func (c *Client) UnblockUser(ctx context.Context, userID PathPeerID, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewUnblockUserRequest(c.Server, userID)
 	if err != nil {
 		return nil, err
@@ -5438,7 +5496,7 @@ func (c *Client) UnblockUser(ctx context.Context, userID PeerID, reqEditors ...R
 // receive `blockListChanged`. Blocking a user again has no effect. Any token allows this.
 //
 // Corresponds with PUT /v1/blocks/{userID} (the `BlockUser` operationId).
-func (c *Client) BlockUser(ctx context.Context, userID PeerID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+func (c *Client) BlockUser(ctx context.Context, userID PathPeerID, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewBlockUserRequest(c.Server, userID)
 	if err != nil {
 		return nil, err
@@ -5457,10 +5515,10 @@ func (c *Client) BlockUser(ctx context.Context, userID PeerID, reqEditors ...Req
 // is valid for this stream only, or with a `stream_ticket`, which opens this stream once.
 //
 // An `id:` is the session's cursor: its positions in all its logs, and therefore also the
-// rooms that it knows it is in. Send the last one back, in the header or in the query, and the
-// stream continues exactly there, on any node and after any restart. If a log cannot be
-// continued exactly, a `roomReset` or `inboxReset` event says so. Without a cursor, the stream
-// begins where the session joined each of its rooms.
+// rooms that it knows it is in. Send the last one back as `last_event_id`, and the stream
+// continues exactly there, on any node and after any restart. If a log cannot be continued
+// exactly, a `roomReset` or `inboxReset` event says so. Without a cursor, the stream begins
+// where the session joined each of its rooms.
 //
 // Every session also follows its user's inbox: the messages from and to other users. Without a
 // cursor, the inbox continues after the newest message that any session of the user has
@@ -5495,10 +5553,11 @@ func (c *Client) StreamEvents(ctx context.Context, params *StreamEventsParams, r
 
 // UploadMediaWithBody Upload a file
 //
-// The body is either the file itself, with any `Content-Type`, or a form whose only part is
-// named `file`. The server determines the type from the bytes: `contentType` is one of the
-// types that the server knows and has checked, or `application/octet-stream`. A file has at
-// most 104,857,600 bytes.
+// The body is either the file itself or a form whose only part is named `file`. The type of the
+// file is determined from its bytes: `contentType` in the reply is one of the types that the
+// server knows and has checked, or `application/octet-stream`. So the `Content-Type` of the
+// request does not matter, unless it is that of a form: `image/png`, which browsers send for a
+// `File`, is accepted like `application/octet-stream`. A file has at most 104,857,600 bytes.
 //
 // A file that is never sent is deleted after a day. Once none of its messages is left, because
 // they were recalled or have expired, the file is no longer found, even by its owner. A user
@@ -5521,6 +5580,9 @@ func (c *Client) UploadMediaWithBody(ctx context.Context, params *UploadMediaPar
 }
 
 // DescribeUploads Get the server's support for resumable uploads
+//
+// Returns which version and extensions of tus the server supports. The call needs no session
+// key.
 //
 // Corresponds with OPTIONS /v1/media/uploads (the `DescribeUploads` operationId).
 func (c *Client) DescribeUploads(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -5565,7 +5627,7 @@ func (c *Client) CreateUploadWithBody(ctx context.Context, params *CreateUploadP
 // Deletes the file or the upload, whether or not it is complete and however it was uploaded.
 //
 // Corresponds with DELETE /v1/media/uploads/{mediaID} (the `EndUpload` operationId).
-func (c *Client) EndUpload(ctx context.Context, mediaID MediaID, params *EndUploadParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+func (c *Client) EndUpload(ctx context.Context, mediaID PathMediaID, params *EndUploadParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewEndUploadRequest(c.Server, mediaID, params)
 	if err != nil {
 		return nil, err
@@ -5582,7 +5644,7 @@ func (c *Client) EndUpload(ctx context.Context, mediaID MediaID, params *EndUplo
 // If another request of the same upload is in progress, the server asks it to stop.
 //
 // Corresponds with HEAD /v1/media/uploads/{mediaID} (the `GetUploadOffset` operationId).
-func (c *Client) GetUploadOffset(ctx context.Context, mediaID MediaID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+func (c *Client) GetUploadOffset(ctx context.Context, mediaID PathMediaID, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetUploadOffsetRequest(c.Server, mediaID)
 	if err != nil {
 		return nil, err
@@ -5602,7 +5664,7 @@ func (c *Client) GetUploadOffset(ctx context.Context, mediaID MediaID, reqEditor
 // Takes any type of body and a specified content type.
 //
 // Corresponds with PATCH /v1/media/uploads/{mediaID} (the `ContinueUpload` operationId).
-func (c *Client) ContinueUploadWithBody(ctx context.Context, mediaID MediaID, params *ContinueUploadParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+func (c *Client) ContinueUploadWithBody(ctx context.Context, mediaID PathMediaID, params *ContinueUploadParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewContinueUploadRequestWithBody(c.Server, mediaID, params, contentType, body)
 	if err != nil {
 		return nil, err
@@ -5625,7 +5687,7 @@ func (c *Client) ContinueUploadWithBody(ctx context.Context, mediaID MediaID, pa
 // have to download the file again. A client whose URL has expired asks for a new one.
 //
 // Corresponds with GET /v1/media/{mediaID} (the `GetMedia` operationId).
-func (c *Client) GetMedia(ctx context.Context, mediaID MediaID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+func (c *Client) GetMedia(ctx context.Context, mediaID PathMediaID, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetMediaRequest(c.Server, mediaID)
 	if err != nil {
 		return nil, err
@@ -5647,7 +5709,7 @@ func (c *Client) GetMedia(ctx context.Context, mediaID MediaID, reqEditors ...Re
 // can run as a script.
 //
 // Corresponds with GET /v1/media/{mediaID}/{fileName} (the `DownloadMedia` operationId).
-func (c *Client) DownloadMedia(ctx context.Context, mediaID MediaID, fileName string, params *DownloadMediaParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+func (c *Client) DownloadMedia(ctx context.Context, mediaID PathMediaID, fileName string, params *DownloadMediaParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewDownloadMediaRequest(c.Server, mediaID, fileName, params)
 	if err != nil {
 		return nil, err
@@ -5661,8 +5723,10 @@ func (c *Client) DownloadMedia(ctx context.Context, mediaID MediaID, fileName st
 
 // HeadMedia Get the headers of a download without the bytes
 //
+// Authenticates and answers as `downloadMedia` does, but without the bytes.
+//
 // Corresponds with HEAD /v1/media/{mediaID}/{fileName} (the `HeadMedia` operationId).
-func (c *Client) HeadMedia(ctx context.Context, mediaID MediaID, fileName string, params *HeadMediaParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+func (c *Client) HeadMedia(ctx context.Context, mediaID PathMediaID, fileName string, params *HeadMediaParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewHeadMediaRequest(c.Server, mediaID, fileName, params)
 	if err != nil {
 		return nil, err
@@ -5675,6 +5739,9 @@ func (c *Client) HeadMedia(ctx context.Context, mediaID MediaID, fileName string
 }
 
 // CreateRoomWithBody Create a room and join it
+//
+// The caller becomes the first member of the room. Use `enterRoom` if the room may already
+// exist.
 //
 // Takes any type of body and a specified content type.
 //
@@ -5693,6 +5760,9 @@ func (c *Client) CreateRoomWithBody(ctx context.Context, contentType string, bod
 
 // CreateRoom Create a room and join it
 //
+// The caller becomes the first member of the room. Use `enterRoom` if the room may already
+// exist.
+//
 // Takes a body of the `application/json` content type.
 //
 // Corresponds with POST /v1/rooms (the `CreateRoom` operationId).
@@ -5710,8 +5780,11 @@ func (c *Client) CreateRoom(ctx context.Context, body CreateRoomJSONRequestBody,
 
 // GetRoom Get a room that the session is in
 //
+// Returns the room after all events up to its `lastSeq`. A client that follows the room with a
+// stream does not need this call.
+//
 // Corresponds with GET /v1/rooms/{roomID} (the `GetRoom` operationId).
-func (c *Client) GetRoom(ctx context.Context, roomID RoomID, params *GetRoomParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+func (c *Client) GetRoom(ctx context.Context, roomID PathRoomID, params *GetRoomParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetRoomRequest(c.Server, roomID, params)
 	if err != nil {
 		return nil, err
@@ -5747,7 +5820,7 @@ func (c *Client) GetRoom(ctx context.Context, roomID RoomID, params *GetRoomPara
 // Takes any type of body and a specified content type.
 //
 // Corresponds with PATCH /v1/rooms/{roomID} (the `UpdateRoom` operationId).
-func (c *Client) UpdateRoomWithBody(ctx context.Context, roomID RoomID, params *UpdateRoomParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+func (c *Client) UpdateRoomWithBody(ctx context.Context, roomID PathRoomID, params *UpdateRoomParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewUpdateRoomRequestWithBody(c.Server, roomID, params, contentType, body)
 	if err != nil {
 		return nil, err
@@ -5783,7 +5856,7 @@ func (c *Client) UpdateRoomWithBody(ctx context.Context, roomID RoomID, params *
 // Takes a body of the `application/json` content type.
 //
 // Corresponds with PATCH /v1/rooms/{roomID} (the `UpdateRoom` operationId).
-func (c *Client) UpdateRoom(ctx context.Context, roomID RoomID, params *UpdateRoomParams, body UpdateRoomJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+func (c *Client) UpdateRoom(ctx context.Context, roomID PathRoomID, params *UpdateRoomParams, body UpdateRoomJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewUpdateRoomRequest(c.Server, roomID, params, body)
 	if err != nil {
 		return nil, err
@@ -5797,8 +5870,11 @@ func (c *Client) UpdateRoom(ctx context.Context, roomID RoomID, params *UpdateRo
 
 // GetRoomAttributes Get the attributes of a room
 //
+// Returns all attributes and their version, which is the seq of the event that last changed
+// them. A `roomAttributesUpdated` event with this seq or a smaller one is already included.
+//
 // Corresponds with GET /v1/rooms/{roomID}/attributes (the `GetRoomAttributes` operationId).
-func (c *Client) GetRoomAttributes(ctx context.Context, roomID RoomID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+func (c *Client) GetRoomAttributes(ctx context.Context, roomID PathRoomID, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetRoomAttributesRequest(c.Server, roomID)
 	if err != nil {
 		return nil, err
@@ -5826,7 +5902,7 @@ func (c *Client) GetRoomAttributes(ctx context.Context, roomID RoomID, reqEditor
 // Takes any type of body and a specified content type.
 //
 // Corresponds with PATCH /v1/rooms/{roomID}/attributes (the `UpdateRoomAttributes` operationId).
-func (c *Client) UpdateRoomAttributesWithBody(ctx context.Context, roomID RoomID, params *UpdateRoomAttributesParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+func (c *Client) UpdateRoomAttributesWithBody(ctx context.Context, roomID PathRoomID, params *UpdateRoomAttributesParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewUpdateRoomAttributesRequestWithBody(c.Server, roomID, params, contentType, body)
 	if err != nil {
 		return nil, err
@@ -5854,7 +5930,7 @@ func (c *Client) UpdateRoomAttributesWithBody(ctx context.Context, roomID RoomID
 // Takes a body of the `application/json` content type.
 //
 // Corresponds with PATCH /v1/rooms/{roomID}/attributes (the `UpdateRoomAttributes` operationId).
-func (c *Client) UpdateRoomAttributes(ctx context.Context, roomID RoomID, params *UpdateRoomAttributesParams, body UpdateRoomAttributesJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+func (c *Client) UpdateRoomAttributes(ctx context.Context, roomID PathRoomID, params *UpdateRoomAttributesParams, body UpdateRoomAttributesJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewUpdateRoomAttributesRequest(c.Server, roomID, params, body)
 	if err != nil {
 		return nil, err
@@ -5874,7 +5950,7 @@ func (c *Client) UpdateRoomAttributes(ctx context.Context, roomID RoomID, params
 // Takes any type of body and a specified content type.
 //
 // Corresponds with POST /v1/rooms/{roomID}/enter (the `EnterRoom` operationId).
-func (c *Client) EnterRoomWithBody(ctx context.Context, roomID RoomID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+func (c *Client) EnterRoomWithBody(ctx context.Context, roomID PathRoomID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewEnterRoomRequestWithBody(c.Server, roomID, contentType, body)
 	if err != nil {
 		return nil, err
@@ -5894,7 +5970,7 @@ func (c *Client) EnterRoomWithBody(ctx context.Context, roomID RoomID, contentTy
 // Takes a body of the `application/json` content type.
 //
 // Corresponds with POST /v1/rooms/{roomID}/enter (the `EnterRoom` operationId).
-func (c *Client) EnterRoom(ctx context.Context, roomID RoomID, body EnterRoomJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+func (c *Client) EnterRoom(ctx context.Context, roomID PathRoomID, body EnterRoomJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewEnterRoomRequest(c.Server, roomID, body)
 	if err != nil {
 		return nil, err
@@ -5913,7 +5989,7 @@ func (c *Client) EnterRoom(ctx context.Context, roomID RoomID, body EnterRoomJSO
 // Takes any type of body and a specified content type.
 //
 // Corresponds with POST /v1/rooms/{roomID}/join (the `JoinRoom` operationId).
-func (c *Client) JoinRoomWithBody(ctx context.Context, roomID RoomID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+func (c *Client) JoinRoomWithBody(ctx context.Context, roomID PathRoomID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewJoinRoomRequestWithBody(c.Server, roomID, contentType, body)
 	if err != nil {
 		return nil, err
@@ -5932,7 +6008,7 @@ func (c *Client) JoinRoomWithBody(ctx context.Context, roomID RoomID, contentTyp
 // Takes a body of the `application/json` content type.
 //
 // Corresponds with POST /v1/rooms/{roomID}/join (the `JoinRoom` operationId).
-func (c *Client) JoinRoom(ctx context.Context, roomID RoomID, body JoinRoomJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+func (c *Client) JoinRoom(ctx context.Context, roomID PathRoomID, body JoinRoomJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewJoinRoomRequest(c.Server, roomID, body)
 	if err != nil {
 		return nil, err
@@ -5952,7 +6028,7 @@ func (c *Client) JoinRoom(ctx context.Context, roomID RoomID, body JoinRoomJSONR
 // Takes any type of body and a specified content type.
 //
 // Corresponds with POST /v1/rooms/{roomID}/kick (the `KickMembers` operationId).
-func (c *Client) KickMembersWithBody(ctx context.Context, roomID RoomID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+func (c *Client) KickMembersWithBody(ctx context.Context, roomID PathRoomID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewKickMembersRequestWithBody(c.Server, roomID, contentType, body)
 	if err != nil {
 		return nil, err
@@ -5972,7 +6048,7 @@ func (c *Client) KickMembersWithBody(ctx context.Context, roomID RoomID, content
 // Takes a body of the `application/json` content type.
 //
 // Corresponds with POST /v1/rooms/{roomID}/kick (the `KickMembers` operationId).
-func (c *Client) KickMembers(ctx context.Context, roomID RoomID, body KickMembersJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+func (c *Client) KickMembers(ctx context.Context, roomID PathRoomID, body KickMembersJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewKickMembersRequest(c.Server, roomID, body)
 	if err != nil {
 		return nil, err
@@ -5990,7 +6066,7 @@ func (c *Client) KickMembers(ctx context.Context, roomID RoomID, body KickMember
 // member leaves, the room is destroyed, after its `destroyDelay`, unless it is kept.
 //
 // Corresponds with POST /v1/rooms/{roomID}/leave (the `LeaveRoom` operationId).
-func (c *Client) LeaveRoom(ctx context.Context, roomID RoomID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+func (c *Client) LeaveRoom(ctx context.Context, roomID PathRoomID, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewLeaveRoomRequest(c.Server, roomID)
 	if err != nil {
 		return nil, err
@@ -6014,7 +6090,7 @@ func (c *Client) LeaveRoom(ctx context.Context, roomID RoomID, reqEditors ...Req
 // with `userID`.
 //
 // Corresponds with GET /v1/rooms/{roomID}/member-attributes (the `ListMemberAttributes` operationId).
-func (c *Client) ListMemberAttributes(ctx context.Context, roomID RoomID, params *ListMemberAttributesParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+func (c *Client) ListMemberAttributes(ctx context.Context, roomID PathRoomID, params *ListMemberAttributesParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewListMemberAttributesRequest(c.Server, roomID, params)
 	if err != nil {
 		return nil, err
@@ -6041,7 +6117,7 @@ func (c *Client) ListMemberAttributes(ctx context.Context, roomID RoomID, params
 // Takes any type of body and a specified content type.
 //
 // Corresponds with PATCH /v1/rooms/{roomID}/member-attributes (the `UpdateMemberAttributes` operationId).
-func (c *Client) UpdateMemberAttributesWithBody(ctx context.Context, roomID RoomID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+func (c *Client) UpdateMemberAttributesWithBody(ctx context.Context, roomID PathRoomID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewUpdateMemberAttributesRequestWithBody(c.Server, roomID, contentType, body)
 	if err != nil {
 		return nil, err
@@ -6068,7 +6144,7 @@ func (c *Client) UpdateMemberAttributesWithBody(ctx context.Context, roomID Room
 // Takes a body of the `application/json` content type.
 //
 // Corresponds with PATCH /v1/rooms/{roomID}/member-attributes (the `UpdateMemberAttributes` operationId).
-func (c *Client) UpdateMemberAttributes(ctx context.Context, roomID RoomID, body UpdateMemberAttributesJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+func (c *Client) UpdateMemberAttributes(ctx context.Context, roomID PathRoomID, body UpdateMemberAttributesJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewUpdateMemberAttributesRequest(c.Server, roomID, body)
 	if err != nil {
 		return nil, err
@@ -6103,7 +6179,7 @@ func (c *Client) UpdateMemberAttributes(ctx context.Context, roomID RoomID, body
 // exact, but no event keeps it up to date.
 //
 // Corresponds with GET /v1/rooms/{roomID}/members (the `ListMembers` operationId).
-func (c *Client) ListMembers(ctx context.Context, roomID RoomID, params *ListMembersParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+func (c *Client) ListMembers(ctx context.Context, roomID PathRoomID, params *ListMembersParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewListMembersRequest(c.Server, roomID, params)
 	if err != nil {
 		return nil, err
@@ -6121,7 +6197,7 @@ func (c *Client) ListMembers(ctx context.Context, roomID RoomID, params *ListMem
 // room, they tell of joins and leaves about a second later, in batches.
 //
 // Corresponds with GET /v1/rooms/{roomID}/members/count (the `CountMembers` operationId).
-func (c *Client) CountMembers(ctx context.Context, roomID RoomID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+func (c *Client) CountMembers(ctx context.Context, roomID PathRoomID, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewCountMembersRequest(c.Server, roomID)
 	if err != nil {
 		return nil, err
@@ -6150,7 +6226,7 @@ func (c *Client) CountMembers(ctx context.Context, roomID RoomID, reqEditors ...
 // `limit`, or none, and still a `nextCursor`.
 //
 // Corresponds with GET /v1/rooms/{roomID}/messages (the `ListRoomMessages` operationId).
-func (c *Client) ListRoomMessages(ctx context.Context, roomID RoomID, params *ListRoomMessagesParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+func (c *Client) ListRoomMessages(ctx context.Context, roomID PathRoomID, params *ListRoomMessagesParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewListRoomMessagesRequest(c.Server, roomID, params)
 	if err != nil {
 		return nil, err
@@ -6186,7 +6262,7 @@ func (c *Client) ListRoomMessages(ctx context.Context, roomID RoomID, params *Li
 // Takes any type of body and a specified content type.
 //
 // Corresponds with POST /v1/rooms/{roomID}/messages (the `SendRoomMessage` operationId).
-func (c *Client) SendRoomMessageWithBody(ctx context.Context, roomID RoomID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+func (c *Client) SendRoomMessageWithBody(ctx context.Context, roomID PathRoomID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewSendRoomMessageRequestWithBody(c.Server, roomID, contentType, body)
 	if err != nil {
 		return nil, err
@@ -6222,7 +6298,7 @@ func (c *Client) SendRoomMessageWithBody(ctx context.Context, roomID RoomID, con
 // Takes a body of the `application/json` content type.
 //
 // Corresponds with POST /v1/rooms/{roomID}/messages (the `SendRoomMessage` operationId).
-func (c *Client) SendRoomMessage(ctx context.Context, roomID RoomID, body SendRoomMessageJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+func (c *Client) SendRoomMessage(ctx context.Context, roomID PathRoomID, body SendRoomMessageJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewSendRoomMessageRequest(c.Server, roomID, body)
 	if err != nil {
 		return nil, err
@@ -6244,7 +6320,7 @@ func (c *Client) SendRoomMessage(ctx context.Context, roomID RoomID, body SendRo
 // `message_not_found`.
 //
 // Corresponds with DELETE /v1/rooms/{roomID}/messages/{messageID} (the `RecallMessage` operationId).
-func (c *Client) RecallMessage(ctx context.Context, roomID RoomID, messageID MessageID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+func (c *Client) RecallMessage(ctx context.Context, roomID PathRoomID, messageID PathMessageID, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewRecallMessageRequest(c.Server, roomID, messageID)
 	if err != nil {
 		return nil, err
@@ -6265,7 +6341,7 @@ func (c *Client) RecallMessage(ctx context.Context, roomID RoomID, messageID Mes
 // Takes any type of body and a specified content type.
 //
 // Corresponds with POST /v1/rooms/{roomID}/switch (the `SwitchRoom` operationId).
-func (c *Client) SwitchRoomWithBody(ctx context.Context, roomID RoomID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+func (c *Client) SwitchRoomWithBody(ctx context.Context, roomID PathRoomID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewSwitchRoomRequestWithBody(c.Server, roomID, contentType, body)
 	if err != nil {
 		return nil, err
@@ -6286,7 +6362,7 @@ func (c *Client) SwitchRoomWithBody(ctx context.Context, roomID RoomID, contentT
 // Takes a body of the `application/json` content type.
 //
 // Corresponds with POST /v1/rooms/{roomID}/switch (the `SwitchRoom` operationId).
-func (c *Client) SwitchRoom(ctx context.Context, roomID RoomID, body SwitchRoomJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+func (c *Client) SwitchRoom(ctx context.Context, roomID PathRoomID, body SwitchRoomJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewSwitchRoomRequest(c.Server, roomID, body)
 	if err != nil {
 		return nil, err
@@ -6365,6 +6441,9 @@ func (c *Client) EndSession(ctx context.Context, reqEditors ...RequestEditorFn) 
 }
 
 // GetSession Get the current session
+//
+// Returns the session that the key belongs to. A client that kept its key, such as over a
+// reload of its page, finds out here whether the session still exists.
 //
 // Corresponds with GET /v1/sessions/current (the `GetSession` operationId).
 func (c *Client) GetSession(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -6492,7 +6571,7 @@ func (c *Client) RenewToken(ctx context.Context, body RenewTokenJSONRequestBody,
 // parameter; it is absent at the end of the conversation.
 //
 // Corresponds with GET /v1/users/{userID}/messages (the `ListPeerMessages` operationId).
-func (c *Client) ListPeerMessages(ctx context.Context, userID PeerID, params *ListPeerMessagesParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+func (c *Client) ListPeerMessages(ctx context.Context, userID PathPeerID, params *ListPeerMessagesParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewListPeerMessagesRequest(c.Server, userID, params)
 	if err != nil {
 		return nil, err
@@ -6526,7 +6605,7 @@ func (c *Client) ListPeerMessages(ctx context.Context, userID PeerID, params *Li
 // Takes any type of body and a specified content type.
 //
 // Corresponds with POST /v1/users/{userID}/messages (the `SendPeerMessage` operationId).
-func (c *Client) SendPeerMessageWithBody(ctx context.Context, userID PeerID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+func (c *Client) SendPeerMessageWithBody(ctx context.Context, userID PathPeerID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewSendPeerMessageRequestWithBody(c.Server, userID, contentType, body)
 	if err != nil {
 		return nil, err
@@ -6560,7 +6639,7 @@ func (c *Client) SendPeerMessageWithBody(ctx context.Context, userID PeerID, con
 // Takes a body of the `application/json` content type.
 //
 // Corresponds with POST /v1/users/{userID}/messages (the `SendPeerMessage` operationId).
-func (c *Client) SendPeerMessage(ctx context.Context, userID PeerID, body SendPeerMessageJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+func (c *Client) SendPeerMessage(ctx context.Context, userID PathPeerID, body SendPeerMessageJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewSendPeerMessageRequest(c.Server, userID, body)
 	if err != nil {
 		return nil, err
@@ -6580,7 +6659,7 @@ func (c *Client) SendPeerMessage(ctx context.Context, userID PeerID, body SendPe
 // file, the other user can no longer read it. Recalling a message again has no effect.
 //
 // Corresponds with DELETE /v1/users/{userID}/messages/{messageID} (the `RecallPeerMessage` operationId).
-func (c *Client) RecallPeerMessage(ctx context.Context, userID PeerID, messageID MessageID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+func (c *Client) RecallPeerMessage(ctx context.Context, userID PathPeerID, messageID PathMessageID, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewRecallPeerMessageRequest(c.Server, userID, messageID)
 	if err != nil {
 		return nil, err
@@ -6681,21 +6760,6 @@ func NewStreamAdminEventsRequest(server string, params *StreamAdminEventsParams)
 	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
 	if err != nil {
 		return nil, err
-	}
-
-	if params != nil {
-
-		if params.LastEventID != nil {
-			var headerParam0 string
-
-			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Last-Event-ID", *params.LastEventID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
-			if err != nil {
-				return nil, err
-			}
-
-			req.Header.Set("Last-Event-ID", headerParam0)
-		}
-
 	}
 
 	return req, nil
@@ -6847,7 +6911,7 @@ func NewAdminCreateRoomRequestWithBody(server string, contentType string, body i
 }
 
 // NewAdminDestroyRoomRequest constructs an http.Request for the AdminDestroyRoom method
-func NewAdminDestroyRoomRequest(server string, roomID RoomID, params *AdminDestroyRoomParams) (*http.Request, error) {
+func NewAdminDestroyRoomRequest(server string, roomID PathRoomID, params *AdminDestroyRoomParams) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -6908,7 +6972,7 @@ func NewAdminDestroyRoomRequest(server string, roomID RoomID, params *AdminDestr
 }
 
 // NewAdminGetRoomRequest constructs an http.Request for the AdminGetRoom method
-func NewAdminGetRoomRequest(server string, roomID RoomID) (*http.Request, error) {
+func NewAdminGetRoomRequest(server string, roomID PathRoomID) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -6942,7 +7006,7 @@ func NewAdminGetRoomRequest(server string, roomID RoomID) (*http.Request, error)
 }
 
 // NewAdminUpdateRoomRequest calls the generic AdminUpdateRoom builder with application/json body
-func NewAdminUpdateRoomRequest(server string, roomID RoomID, params *AdminUpdateRoomParams, body AdminUpdateRoomJSONRequestBody) (*http.Request, error) {
+func NewAdminUpdateRoomRequest(server string, roomID PathRoomID, params *AdminUpdateRoomParams, body AdminUpdateRoomJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
 	buf, err := json.Marshal(body)
 	if err != nil {
@@ -6953,7 +7017,7 @@ func NewAdminUpdateRoomRequest(server string, roomID RoomID, params *AdminUpdate
 }
 
 // NewAdminUpdateRoomRequestWithBody constructs an http.Request for the AdminUpdateRoom method, with any body, and a specified content type
-func NewAdminUpdateRoomRequestWithBody(server string, roomID RoomID, params *AdminUpdateRoomParams, contentType string, body io.Reader) (*http.Request, error) {
+func NewAdminUpdateRoomRequestWithBody(server string, roomID PathRoomID, params *AdminUpdateRoomParams, contentType string, body io.Reader) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -7004,7 +7068,7 @@ func NewAdminUpdateRoomRequestWithBody(server string, roomID RoomID, params *Adm
 }
 
 // NewAdminListBansRequest constructs an http.Request for the AdminListBans method
-func NewAdminListBansRequest(server string, roomID RoomID) (*http.Request, error) {
+func NewAdminListBansRequest(server string, roomID PathRoomID) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -7038,7 +7102,7 @@ func NewAdminListBansRequest(server string, roomID RoomID) (*http.Request, error
 }
 
 // NewAdminUnbanRequest constructs an http.Request for the AdminUnban method
-func NewAdminUnbanRequest(server string, roomID RoomID, userID UserID) (*http.Request, error) {
+func NewAdminUnbanRequest(server string, roomID PathRoomID, userID PathUserID) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -7079,7 +7143,7 @@ func NewAdminUnbanRequest(server string, roomID RoomID, userID UserID) (*http.Re
 }
 
 // NewAdminKickMembersRequest calls the generic AdminKickMembers builder with application/json body
-func NewAdminKickMembersRequest(server string, roomID RoomID, body AdminKickMembersJSONRequestBody) (*http.Request, error) {
+func NewAdminKickMembersRequest(server string, roomID PathRoomID, body AdminKickMembersJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
 	buf, err := json.Marshal(body)
 	if err != nil {
@@ -7090,7 +7154,7 @@ func NewAdminKickMembersRequest(server string, roomID RoomID, body AdminKickMemb
 }
 
 // NewAdminKickMembersRequestWithBody constructs an http.Request for the AdminKickMembers method, with any body, and a specified content type
-func NewAdminKickMembersRequestWithBody(server string, roomID RoomID, contentType string, body io.Reader) (*http.Request, error) {
+func NewAdminKickMembersRequestWithBody(server string, roomID PathRoomID, contentType string, body io.Reader) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -7126,7 +7190,7 @@ func NewAdminKickMembersRequestWithBody(server string, roomID RoomID, contentTyp
 }
 
 // NewAdminListMembersRequest constructs an http.Request for the AdminListMembers method
-func NewAdminListMembersRequest(server string, roomID RoomID, params *AdminListMembersParams) (*http.Request, error) {
+func NewAdminListMembersRequest(server string, roomID PathRoomID, params *AdminListMembersParams) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -7211,7 +7275,7 @@ func NewAdminListMembersRequest(server string, roomID RoomID, params *AdminListM
 }
 
 // NewAdminKickMemberRequest constructs an http.Request for the AdminKickMember method
-func NewAdminKickMemberRequest(server string, roomID RoomID, userID UserID, params *AdminKickMemberParams) (*http.Request, error) {
+func NewAdminKickMemberRequest(server string, roomID PathRoomID, userID PathUserID, params *AdminKickMemberParams) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -7291,7 +7355,7 @@ func NewAdminKickMemberRequest(server string, roomID RoomID, userID UserID, para
 }
 
 // NewAdminListMessagesRequest constructs an http.Request for the AdminListMessages method
-func NewAdminListMessagesRequest(server string, roomID RoomID, params *AdminListMessagesParams) (*http.Request, error) {
+func NewAdminListMessagesRequest(server string, roomID PathRoomID, params *AdminListMessagesParams) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -7424,7 +7488,7 @@ func NewAdminListMessagesRequest(server string, roomID RoomID, params *AdminList
 }
 
 // NewAdminSendMessageRequest calls the generic AdminSendMessage builder with application/json body
-func NewAdminSendMessageRequest(server string, roomID RoomID, body AdminSendMessageJSONRequestBody) (*http.Request, error) {
+func NewAdminSendMessageRequest(server string, roomID PathRoomID, body AdminSendMessageJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
 	buf, err := json.Marshal(body)
 	if err != nil {
@@ -7435,7 +7499,7 @@ func NewAdminSendMessageRequest(server string, roomID RoomID, body AdminSendMess
 }
 
 // NewAdminSendMessageRequestWithBody constructs an http.Request for the AdminSendMessage method, with any body, and a specified content type
-func NewAdminSendMessageRequestWithBody(server string, roomID RoomID, contentType string, body io.Reader) (*http.Request, error) {
+func NewAdminSendMessageRequestWithBody(server string, roomID PathRoomID, contentType string, body io.Reader) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -7471,7 +7535,7 @@ func NewAdminSendMessageRequestWithBody(server string, roomID RoomID, contentTyp
 }
 
 // NewAdminRecallMessageRequest constructs an http.Request for the AdminRecallMessage method
-func NewAdminRecallMessageRequest(server string, roomID RoomID, messageID MessageID) (*http.Request, error) {
+func NewAdminRecallMessageRequest(server string, roomID PathRoomID, messageID PathMessageID) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -7512,7 +7576,7 @@ func NewAdminRecallMessageRequest(server string, roomID RoomID, messageID Messag
 }
 
 // NewAdminListUserRoomsRequest constructs an http.Request for the AdminListUserRooms method
-func NewAdminListUserRoomsRequest(server string, userID UserID) (*http.Request, error) {
+func NewAdminListUserRoomsRequest(server string, userID PathUserID) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -7546,7 +7610,7 @@ func NewAdminListUserRoomsRequest(server string, userID UserID) (*http.Request, 
 }
 
 // NewAdminEndUserSessionsRequest constructs an http.Request for the AdminEndUserSessions method
-func NewAdminEndUserSessionsRequest(server string, userID UserID, params *AdminEndUserSessionsParams) (*http.Request, error) {
+func NewAdminEndUserSessionsRequest(server string, userID PathUserID, params *AdminEndUserSessionsParams) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -7607,7 +7671,7 @@ func NewAdminEndUserSessionsRequest(server string, userID UserID, params *AdminE
 }
 
 // NewAdminListUserSessionsRequest constructs an http.Request for the AdminListUserSessions method
-func NewAdminListUserSessionsRequest(server string, userID UserID) (*http.Request, error) {
+func NewAdminListUserSessionsRequest(server string, userID PathUserID) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -7641,7 +7705,7 @@ func NewAdminListUserSessionsRequest(server string, userID UserID) (*http.Reques
 }
 
 // NewAdminEndSessionRequest constructs an http.Request for the AdminEndSession method
-func NewAdminEndSessionRequest(server string, userID UserID, sessionID SessionID, params *AdminEndSessionParams) (*http.Request, error) {
+func NewAdminEndSessionRequest(server string, userID PathUserID, sessionID PathSessionID, params *AdminEndSessionParams) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -7709,7 +7773,7 @@ func NewAdminEndSessionRequest(server string, userID UserID, sessionID SessionID
 }
 
 // NewAdminVoidTokensRequest calls the generic AdminVoidTokens builder with application/json body
-func NewAdminVoidTokensRequest(server string, userID UserID, body AdminVoidTokensJSONRequestBody) (*http.Request, error) {
+func NewAdminVoidTokensRequest(server string, userID PathUserID, body AdminVoidTokensJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
 	buf, err := json.Marshal(body)
 	if err != nil {
@@ -7720,7 +7784,7 @@ func NewAdminVoidTokensRequest(server string, userID UserID, body AdminVoidToken
 }
 
 // NewAdminVoidTokensRequestWithBody constructs an http.Request for the AdminVoidTokens method, with any body, and a specified content type
-func NewAdminVoidTokensRequestWithBody(server string, userID UserID, contentType string, body io.Reader) (*http.Request, error) {
+func NewAdminVoidTokensRequestWithBody(server string, userID PathUserID, contentType string, body io.Reader) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -7834,7 +7898,7 @@ func NewListBlocksRequest(server string, params *ListBlocksParams) (*http.Reques
 }
 
 // NewUnblockUserRequest constructs an http.Request for the UnblockUser method
-func NewUnblockUserRequest(server string, userID PeerID) (*http.Request, error) {
+func NewUnblockUserRequest(server string, userID PathPeerID) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -7868,7 +7932,7 @@ func NewUnblockUserRequest(server string, userID PeerID) (*http.Request, error) 
 }
 
 // NewBlockUserRequest constructs an http.Request for the BlockUser method
-func NewBlockUserRequest(server string, userID PeerID) (*http.Request, error) {
+func NewBlockUserRequest(server string, userID PathPeerID) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -7962,21 +8026,6 @@ func NewStreamEventsRequest(server string, params *StreamEventsParams) (*http.Re
 	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
 	if err != nil {
 		return nil, err
-	}
-
-	if params != nil {
-
-		if params.LastEventID != nil {
-			var headerParam0 string
-
-			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Last-Event-ID", *params.LastEventID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
-			if err != nil {
-				return nil, err
-			}
-
-			req.Header.Set("Last-Event-ID", headerParam0)
-		}
-
 	}
 
 	return req, nil
@@ -8128,7 +8177,7 @@ func NewCreateUploadRequestWithBody(server string, params *CreateUploadParams, c
 }
 
 // NewEndUploadRequest constructs an http.Request for the EndUpload method
-func NewEndUploadRequest(server string, mediaID MediaID, params *EndUploadParams) (*http.Request, error) {
+func NewEndUploadRequest(server string, mediaID PathMediaID, params *EndUploadParams) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -8175,7 +8224,7 @@ func NewEndUploadRequest(server string, mediaID MediaID, params *EndUploadParams
 }
 
 // NewGetUploadOffsetRequest constructs an http.Request for the GetUploadOffset method
-func NewGetUploadOffsetRequest(server string, mediaID MediaID) (*http.Request, error) {
+func NewGetUploadOffsetRequest(server string, mediaID PathMediaID) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -8209,7 +8258,7 @@ func NewGetUploadOffsetRequest(server string, mediaID MediaID) (*http.Request, e
 }
 
 // NewContinueUploadRequestWithBody constructs an http.Request for the ContinueUpload method, with any body, and a specified content type
-func NewContinueUploadRequestWithBody(server string, mediaID MediaID, params *ContinueUploadParams, contentType string, body io.Reader) (*http.Request, error) {
+func NewContinueUploadRequestWithBody(server string, mediaID PathMediaID, params *ContinueUploadParams, contentType string, body io.Reader) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -8267,7 +8316,7 @@ func NewContinueUploadRequestWithBody(server string, mediaID MediaID, params *Co
 }
 
 // NewGetMediaRequest constructs an http.Request for the GetMedia method
-func NewGetMediaRequest(server string, mediaID MediaID) (*http.Request, error) {
+func NewGetMediaRequest(server string, mediaID PathMediaID) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -8301,7 +8350,7 @@ func NewGetMediaRequest(server string, mediaID MediaID) (*http.Request, error) {
 }
 
 // NewDownloadMediaRequest constructs an http.Request for the DownloadMedia method
-func NewDownloadMediaRequest(server string, mediaID MediaID, fileName string, params *DownloadMediaParams) (*http.Request, error) {
+func NewDownloadMediaRequest(server string, mediaID PathMediaID, fileName string, params *DownloadMediaParams) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -8408,7 +8457,7 @@ func NewDownloadMediaRequest(server string, mediaID MediaID, fileName string, pa
 }
 
 // NewHeadMediaRequest constructs an http.Request for the HeadMedia method
-func NewHeadMediaRequest(server string, mediaID MediaID, fileName string, params *HeadMediaParams) (*http.Request, error) {
+func NewHeadMediaRequest(server string, mediaID PathMediaID, fileName string, params *HeadMediaParams) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -8540,7 +8589,7 @@ func NewCreateRoomRequestWithBody(server string, contentType string, body io.Rea
 }
 
 // NewGetRoomRequest constructs an http.Request for the GetRoom method
-func NewGetRoomRequest(server string, roomID RoomID, params *GetRoomParams) (*http.Request, error) {
+func NewGetRoomRequest(server string, roomID PathRoomID, params *GetRoomParams) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -8601,7 +8650,7 @@ func NewGetRoomRequest(server string, roomID RoomID, params *GetRoomParams) (*ht
 }
 
 // NewUpdateRoomRequest calls the generic UpdateRoom builder with application/json body
-func NewUpdateRoomRequest(server string, roomID RoomID, params *UpdateRoomParams, body UpdateRoomJSONRequestBody) (*http.Request, error) {
+func NewUpdateRoomRequest(server string, roomID PathRoomID, params *UpdateRoomParams, body UpdateRoomJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
 	buf, err := json.Marshal(body)
 	if err != nil {
@@ -8612,7 +8661,7 @@ func NewUpdateRoomRequest(server string, roomID RoomID, params *UpdateRoomParams
 }
 
 // NewUpdateRoomRequestWithBody constructs an http.Request for the UpdateRoom method, with any body, and a specified content type
-func NewUpdateRoomRequestWithBody(server string, roomID RoomID, params *UpdateRoomParams, contentType string, body io.Reader) (*http.Request, error) {
+func NewUpdateRoomRequestWithBody(server string, roomID PathRoomID, params *UpdateRoomParams, contentType string, body io.Reader) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -8663,7 +8712,7 @@ func NewUpdateRoomRequestWithBody(server string, roomID RoomID, params *UpdateRo
 }
 
 // NewGetRoomAttributesRequest constructs an http.Request for the GetRoomAttributes method
-func NewGetRoomAttributesRequest(server string, roomID RoomID) (*http.Request, error) {
+func NewGetRoomAttributesRequest(server string, roomID PathRoomID) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -8697,7 +8746,7 @@ func NewGetRoomAttributesRequest(server string, roomID RoomID) (*http.Request, e
 }
 
 // NewUpdateRoomAttributesRequest calls the generic UpdateRoomAttributes builder with application/json body
-func NewUpdateRoomAttributesRequest(server string, roomID RoomID, params *UpdateRoomAttributesParams, body UpdateRoomAttributesJSONRequestBody) (*http.Request, error) {
+func NewUpdateRoomAttributesRequest(server string, roomID PathRoomID, params *UpdateRoomAttributesParams, body UpdateRoomAttributesJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
 	buf, err := json.Marshal(body)
 	if err != nil {
@@ -8708,7 +8757,7 @@ func NewUpdateRoomAttributesRequest(server string, roomID RoomID, params *Update
 }
 
 // NewUpdateRoomAttributesRequestWithBody constructs an http.Request for the UpdateRoomAttributes method, with any body, and a specified content type
-func NewUpdateRoomAttributesRequestWithBody(server string, roomID RoomID, params *UpdateRoomAttributesParams, contentType string, body io.Reader) (*http.Request, error) {
+func NewUpdateRoomAttributesRequestWithBody(server string, roomID PathRoomID, params *UpdateRoomAttributesParams, contentType string, body io.Reader) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -8759,7 +8808,7 @@ func NewUpdateRoomAttributesRequestWithBody(server string, roomID RoomID, params
 }
 
 // NewEnterRoomRequest calls the generic EnterRoom builder with application/json body
-func NewEnterRoomRequest(server string, roomID RoomID, body EnterRoomJSONRequestBody) (*http.Request, error) {
+func NewEnterRoomRequest(server string, roomID PathRoomID, body EnterRoomJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
 	buf, err := json.Marshal(body)
 	if err != nil {
@@ -8770,7 +8819,7 @@ func NewEnterRoomRequest(server string, roomID RoomID, body EnterRoomJSONRequest
 }
 
 // NewEnterRoomRequestWithBody constructs an http.Request for the EnterRoom method, with any body, and a specified content type
-func NewEnterRoomRequestWithBody(server string, roomID RoomID, contentType string, body io.Reader) (*http.Request, error) {
+func NewEnterRoomRequestWithBody(server string, roomID PathRoomID, contentType string, body io.Reader) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -8806,7 +8855,7 @@ func NewEnterRoomRequestWithBody(server string, roomID RoomID, contentType strin
 }
 
 // NewJoinRoomRequest calls the generic JoinRoom builder with application/json body
-func NewJoinRoomRequest(server string, roomID RoomID, body JoinRoomJSONRequestBody) (*http.Request, error) {
+func NewJoinRoomRequest(server string, roomID PathRoomID, body JoinRoomJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
 	buf, err := json.Marshal(body)
 	if err != nil {
@@ -8817,7 +8866,7 @@ func NewJoinRoomRequest(server string, roomID RoomID, body JoinRoomJSONRequestBo
 }
 
 // NewJoinRoomRequestWithBody constructs an http.Request for the JoinRoom method, with any body, and a specified content type
-func NewJoinRoomRequestWithBody(server string, roomID RoomID, contentType string, body io.Reader) (*http.Request, error) {
+func NewJoinRoomRequestWithBody(server string, roomID PathRoomID, contentType string, body io.Reader) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -8853,7 +8902,7 @@ func NewJoinRoomRequestWithBody(server string, roomID RoomID, contentType string
 }
 
 // NewKickMembersRequest calls the generic KickMembers builder with application/json body
-func NewKickMembersRequest(server string, roomID RoomID, body KickMembersJSONRequestBody) (*http.Request, error) {
+func NewKickMembersRequest(server string, roomID PathRoomID, body KickMembersJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
 	buf, err := json.Marshal(body)
 	if err != nil {
@@ -8864,7 +8913,7 @@ func NewKickMembersRequest(server string, roomID RoomID, body KickMembersJSONReq
 }
 
 // NewKickMembersRequestWithBody constructs an http.Request for the KickMembers method, with any body, and a specified content type
-func NewKickMembersRequestWithBody(server string, roomID RoomID, contentType string, body io.Reader) (*http.Request, error) {
+func NewKickMembersRequestWithBody(server string, roomID PathRoomID, contentType string, body io.Reader) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -8900,7 +8949,7 @@ func NewKickMembersRequestWithBody(server string, roomID RoomID, contentType str
 }
 
 // NewLeaveRoomRequest constructs an http.Request for the LeaveRoom method
-func NewLeaveRoomRequest(server string, roomID RoomID) (*http.Request, error) {
+func NewLeaveRoomRequest(server string, roomID PathRoomID) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -8934,7 +8983,7 @@ func NewLeaveRoomRequest(server string, roomID RoomID) (*http.Request, error) {
 }
 
 // NewListMemberAttributesRequest constructs an http.Request for the ListMemberAttributes method
-func NewListMemberAttributesRequest(server string, roomID RoomID, params *ListMemberAttributesParams) (*http.Request, error) {
+func NewListMemberAttributesRequest(server string, roomID PathRoomID, params *ListMemberAttributesParams) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -9019,7 +9068,7 @@ func NewListMemberAttributesRequest(server string, roomID RoomID, params *ListMe
 }
 
 // NewUpdateMemberAttributesRequest calls the generic UpdateMemberAttributes builder with application/json body
-func NewUpdateMemberAttributesRequest(server string, roomID RoomID, body UpdateMemberAttributesJSONRequestBody) (*http.Request, error) {
+func NewUpdateMemberAttributesRequest(server string, roomID PathRoomID, body UpdateMemberAttributesJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
 	buf, err := json.Marshal(body)
 	if err != nil {
@@ -9030,7 +9079,7 @@ func NewUpdateMemberAttributesRequest(server string, roomID RoomID, body UpdateM
 }
 
 // NewUpdateMemberAttributesRequestWithBody constructs an http.Request for the UpdateMemberAttributes method, with any body, and a specified content type
-func NewUpdateMemberAttributesRequestWithBody(server string, roomID RoomID, contentType string, body io.Reader) (*http.Request, error) {
+func NewUpdateMemberAttributesRequestWithBody(server string, roomID PathRoomID, contentType string, body io.Reader) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -9066,7 +9115,7 @@ func NewUpdateMemberAttributesRequestWithBody(server string, roomID RoomID, cont
 }
 
 // NewListMembersRequest constructs an http.Request for the ListMembers method
-func NewListMembersRequest(server string, roomID RoomID, params *ListMembersParams) (*http.Request, error) {
+func NewListMembersRequest(server string, roomID PathRoomID, params *ListMembersParams) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -9151,7 +9200,7 @@ func NewListMembersRequest(server string, roomID RoomID, params *ListMembersPara
 }
 
 // NewCountMembersRequest constructs an http.Request for the CountMembers method
-func NewCountMembersRequest(server string, roomID RoomID) (*http.Request, error) {
+func NewCountMembersRequest(server string, roomID PathRoomID) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -9185,7 +9234,7 @@ func NewCountMembersRequest(server string, roomID RoomID) (*http.Request, error)
 }
 
 // NewListRoomMessagesRequest constructs an http.Request for the ListRoomMessages method
-func NewListRoomMessagesRequest(server string, roomID RoomID, params *ListRoomMessagesParams) (*http.Request, error) {
+func NewListRoomMessagesRequest(server string, roomID PathRoomID, params *ListRoomMessagesParams) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -9318,7 +9367,7 @@ func NewListRoomMessagesRequest(server string, roomID RoomID, params *ListRoomMe
 }
 
 // NewSendRoomMessageRequest calls the generic SendRoomMessage builder with application/json body
-func NewSendRoomMessageRequest(server string, roomID RoomID, body SendRoomMessageJSONRequestBody) (*http.Request, error) {
+func NewSendRoomMessageRequest(server string, roomID PathRoomID, body SendRoomMessageJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
 	buf, err := json.Marshal(body)
 	if err != nil {
@@ -9329,7 +9378,7 @@ func NewSendRoomMessageRequest(server string, roomID RoomID, body SendRoomMessag
 }
 
 // NewSendRoomMessageRequestWithBody constructs an http.Request for the SendRoomMessage method, with any body, and a specified content type
-func NewSendRoomMessageRequestWithBody(server string, roomID RoomID, contentType string, body io.Reader) (*http.Request, error) {
+func NewSendRoomMessageRequestWithBody(server string, roomID PathRoomID, contentType string, body io.Reader) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -9365,7 +9414,7 @@ func NewSendRoomMessageRequestWithBody(server string, roomID RoomID, contentType
 }
 
 // NewRecallMessageRequest constructs an http.Request for the RecallMessage method
-func NewRecallMessageRequest(server string, roomID RoomID, messageID MessageID) (*http.Request, error) {
+func NewRecallMessageRequest(server string, roomID PathRoomID, messageID PathMessageID) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -9406,7 +9455,7 @@ func NewRecallMessageRequest(server string, roomID RoomID, messageID MessageID) 
 }
 
 // NewSwitchRoomRequest calls the generic SwitchRoom builder with application/json body
-func NewSwitchRoomRequest(server string, roomID RoomID, body SwitchRoomJSONRequestBody) (*http.Request, error) {
+func NewSwitchRoomRequest(server string, roomID PathRoomID, body SwitchRoomJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
 	buf, err := json.Marshal(body)
 	if err != nil {
@@ -9417,7 +9466,7 @@ func NewSwitchRoomRequest(server string, roomID RoomID, body SwitchRoomJSONReque
 }
 
 // NewSwitchRoomRequestWithBody constructs an http.Request for the SwitchRoom method, with any body, and a specified content type
-func NewSwitchRoomRequestWithBody(server string, roomID RoomID, contentType string, body io.Reader) (*http.Request, error) {
+func NewSwitchRoomRequestWithBody(server string, roomID PathRoomID, contentType string, body io.Reader) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -9668,7 +9717,7 @@ func NewRenewTokenRequestWithBody(server string, contentType string, body io.Rea
 }
 
 // NewListPeerMessagesRequest constructs an http.Request for the ListPeerMessages method
-func NewListPeerMessagesRequest(server string, userID PeerID, params *ListPeerMessagesParams) (*http.Request, error) {
+func NewListPeerMessagesRequest(server string, userID PathPeerID, params *ListPeerMessagesParams) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -9753,7 +9802,7 @@ func NewListPeerMessagesRequest(server string, userID PeerID, params *ListPeerMe
 }
 
 // NewSendPeerMessageRequest calls the generic SendPeerMessage builder with application/json body
-func NewSendPeerMessageRequest(server string, userID PeerID, body SendPeerMessageJSONRequestBody) (*http.Request, error) {
+func NewSendPeerMessageRequest(server string, userID PathPeerID, body SendPeerMessageJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
 	buf, err := json.Marshal(body)
 	if err != nil {
@@ -9764,7 +9813,7 @@ func NewSendPeerMessageRequest(server string, userID PeerID, body SendPeerMessag
 }
 
 // NewSendPeerMessageRequestWithBody constructs an http.Request for the SendPeerMessage method, with any body, and a specified content type
-func NewSendPeerMessageRequestWithBody(server string, userID PeerID, contentType string, body io.Reader) (*http.Request, error) {
+func NewSendPeerMessageRequestWithBody(server string, userID PathPeerID, contentType string, body io.Reader) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -9800,7 +9849,7 @@ func NewSendPeerMessageRequestWithBody(server string, userID PeerID, contentType
 }
 
 // NewRecallPeerMessageRequest constructs an http.Request for the RecallPeerMessage method
-func NewRecallPeerMessageRequest(server string, userID PeerID, messageID MessageID) (*http.Request, error) {
+func NewRecallPeerMessageRequest(server string, userID PathPeerID, messageID PathMessageID) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -9982,14 +10031,16 @@ type ClientWithResponsesInterface interface {
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with DELETE /v1/admin/rooms/{roomID} (the `AdminDestroyRoom` operationId).
-	AdminDestroyRoomWithResponse(ctx context.Context, roomID RoomID, params *AdminDestroyRoomParams, reqEditors ...RequestEditorFn) (*AdminDestroyRoomResponse, error)
+	AdminDestroyRoomWithResponse(ctx context.Context, roomID PathRoomID, params *AdminDestroyRoomParams, reqEditors ...RequestEditorFn) (*AdminDestroyRoomResponse, error)
 
 	// AdminGetRoomWithResponse Get a room
+	//
+	// Returns the room after all events up to its `lastSeq`, whether it has members or not.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /v1/admin/rooms/{roomID} (the `AdminGetRoom` operationId).
-	AdminGetRoomWithResponse(ctx context.Context, roomID RoomID, reqEditors ...RequestEditorFn) (*AdminGetRoomResponse, error)
+	AdminGetRoomWithResponse(ctx context.Context, roomID PathRoomID, reqEditors ...RequestEditorFn) (*AdminGetRoomResponse, error)
 
 	// AdminUpdateRoomWithBodyWithResponse Change the name and settings of any room
 	//
@@ -9998,7 +10049,7 @@ type ClientWithResponsesInterface interface {
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with PATCH /v1/admin/rooms/{roomID} (the `AdminUpdateRoom` operationId).
-	AdminUpdateRoomWithBodyWithResponse(ctx context.Context, roomID RoomID, params *AdminUpdateRoomParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*AdminUpdateRoomResponse, error)
+	AdminUpdateRoomWithBodyWithResponse(ctx context.Context, roomID PathRoomID, params *AdminUpdateRoomParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*AdminUpdateRoomResponse, error)
 
 	// AdminUpdateRoomWithResponse Change the name and settings of any room
 	//
@@ -10007,7 +10058,7 @@ type ClientWithResponsesInterface interface {
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with PATCH /v1/admin/rooms/{roomID} (the `AdminUpdateRoom` operationId).
-	AdminUpdateRoomWithResponse(ctx context.Context, roomID RoomID, params *AdminUpdateRoomParams, body AdminUpdateRoomJSONRequestBody, reqEditors ...RequestEditorFn) (*AdminUpdateRoomResponse, error)
+	AdminUpdateRoomWithResponse(ctx context.Context, roomID PathRoomID, params *AdminUpdateRoomParams, body AdminUpdateRoomJSONRequestBody, reqEditors ...RequestEditorFn) (*AdminUpdateRoomResponse, error)
 
 	// AdminListBansWithResponse List the bans of a room
 	//
@@ -10016,14 +10067,16 @@ type ClientWithResponsesInterface interface {
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /v1/admin/rooms/{roomID}/bans (the `AdminListBans` operationId).
-	AdminListBansWithResponse(ctx context.Context, roomID RoomID, reqEditors ...RequestEditorFn) (*AdminListBansResponse, error)
+	AdminListBansWithResponse(ctx context.Context, roomID PathRoomID, reqEditors ...RequestEditorFn) (*AdminListBansResponse, error)
 
 	// AdminUnbanWithResponse Lift a user's ban
+	//
+	// The user can join the room again immediately. Bans from other rooms stay in force.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with DELETE /v1/admin/rooms/{roomID}/bans/{userID} (the `AdminUnban` operationId).
-	AdminUnbanWithResponse(ctx context.Context, roomID RoomID, userID UserID, reqEditors ...RequestEditorFn) (*AdminUnbanResponse, error)
+	AdminUnbanWithResponse(ctx context.Context, roomID PathRoomID, userID PathUserID, reqEditors ...RequestEditorFn) (*AdminUnbanResponse, error)
 
 	// AdminKickMembersWithBodyWithResponse Remove several users from a room
 	//
@@ -10032,7 +10085,7 @@ type ClientWithResponsesInterface interface {
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /v1/admin/rooms/{roomID}/kick (the `AdminKickMembers` operationId).
-	AdminKickMembersWithBodyWithResponse(ctx context.Context, roomID RoomID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*AdminKickMembersResponse, error)
+	AdminKickMembersWithBodyWithResponse(ctx context.Context, roomID PathRoomID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*AdminKickMembersResponse, error)
 
 	// AdminKickMembersWithResponse Remove several users from a room
 	//
@@ -10041,7 +10094,7 @@ type ClientWithResponsesInterface interface {
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /v1/admin/rooms/{roomID}/kick (the `AdminKickMembers` operationId).
-	AdminKickMembersWithResponse(ctx context.Context, roomID RoomID, body AdminKickMembersJSONRequestBody, reqEditors ...RequestEditorFn) (*AdminKickMembersResponse, error)
+	AdminKickMembersWithResponse(ctx context.Context, roomID PathRoomID, body AdminKickMembersJSONRequestBody, reqEditors ...RequestEditorFn) (*AdminKickMembersResponse, error)
 
 	// AdminListMembersWithResponse List the members of any room
 	//
@@ -10050,7 +10103,7 @@ type ClientWithResponsesInterface interface {
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /v1/admin/rooms/{roomID}/members (the `AdminListMembers` operationId).
-	AdminListMembersWithResponse(ctx context.Context, roomID RoomID, params *AdminListMembersParams, reqEditors ...RequestEditorFn) (*AdminListMembersResponse, error)
+	AdminListMembersWithResponse(ctx context.Context, roomID PathRoomID, params *AdminListMembersParams, reqEditors ...RequestEditorFn) (*AdminListMembersResponse, error)
 
 	// AdminKickMemberWithResponse Remove a user from a room
 	//
@@ -10061,7 +10114,7 @@ type ClientWithResponsesInterface interface {
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with DELETE /v1/admin/rooms/{roomID}/members/{userID} (the `AdminKickMember` operationId).
-	AdminKickMemberWithResponse(ctx context.Context, roomID RoomID, userID UserID, params *AdminKickMemberParams, reqEditors ...RequestEditorFn) (*AdminKickMemberResponse, error)
+	AdminKickMemberWithResponse(ctx context.Context, roomID PathRoomID, userID PathUserID, params *AdminKickMemberParams, reqEditors ...RequestEditorFn) (*AdminKickMemberResponse, error)
 
 	// AdminListMessagesWithResponse List the messages of a room
 	//
@@ -10072,7 +10125,7 @@ type ClientWithResponsesInterface interface {
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /v1/admin/rooms/{roomID}/messages (the `AdminListMessages` operationId).
-	AdminListMessagesWithResponse(ctx context.Context, roomID RoomID, params *AdminListMessagesParams, reqEditors ...RequestEditorFn) (*AdminListMessagesResponse, error)
+	AdminListMessagesWithResponse(ctx context.Context, roomID PathRoomID, params *AdminListMessagesParams, reqEditors ...RequestEditorFn) (*AdminListMessagesResponse, error)
 
 	// AdminSendMessageWithBodyWithResponse Send a message to a room as any user
 	//
@@ -10083,7 +10136,7 @@ type ClientWithResponsesInterface interface {
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /v1/admin/rooms/{roomID}/messages (the `AdminSendMessage` operationId).
-	AdminSendMessageWithBodyWithResponse(ctx context.Context, roomID RoomID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*AdminSendMessageResponse, error)
+	AdminSendMessageWithBodyWithResponse(ctx context.Context, roomID PathRoomID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*AdminSendMessageResponse, error)
 
 	// AdminSendMessageWithResponse Send a message to a room as any user
 	//
@@ -10094,7 +10147,7 @@ type ClientWithResponsesInterface interface {
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /v1/admin/rooms/{roomID}/messages (the `AdminSendMessage` operationId).
-	AdminSendMessageWithResponse(ctx context.Context, roomID RoomID, body AdminSendMessageJSONRequestBody, reqEditors ...RequestEditorFn) (*AdminSendMessageResponse, error)
+	AdminSendMessageWithResponse(ctx context.Context, roomID PathRoomID, body AdminSendMessageJSONRequestBody, reqEditors ...RequestEditorFn) (*AdminSendMessageResponse, error)
 
 	// AdminRecallMessageWithResponse Recall any message in a room
 	//
@@ -10103,14 +10156,16 @@ type ClientWithResponsesInterface interface {
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with DELETE /v1/admin/rooms/{roomID}/messages/{messageID} (the `AdminRecallMessage` operationId).
-	AdminRecallMessageWithResponse(ctx context.Context, roomID RoomID, messageID MessageID, reqEditors ...RequestEditorFn) (*AdminRecallMessageResponse, error)
+	AdminRecallMessageWithResponse(ctx context.Context, roomID PathRoomID, messageID PathMessageID, reqEditors ...RequestEditorFn) (*AdminRecallMessageResponse, error)
 
 	// AdminListUserRoomsWithResponse List the rooms that a user is in
+	//
+	// Returns the rooms that at least one session of the user is in.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /v1/admin/users/{userID}/rooms (the `AdminListUserRooms` operationId).
-	AdminListUserRoomsWithResponse(ctx context.Context, userID UserID, reqEditors ...RequestEditorFn) (*AdminListUserRoomsResponse, error)
+	AdminListUserRoomsWithResponse(ctx context.Context, userID PathUserID, reqEditors ...RequestEditorFn) (*AdminListUserRoomsResponse, error)
 
 	// AdminEndUserSessionsWithResponse End all sessions of a user
 	//
@@ -10121,21 +10176,27 @@ type ClientWithResponsesInterface interface {
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with DELETE /v1/admin/users/{userID}/sessions (the `AdminEndUserSessions` operationId).
-	AdminEndUserSessionsWithResponse(ctx context.Context, userID UserID, params *AdminEndUserSessionsParams, reqEditors ...RequestEditorFn) (*AdminEndUserSessionsResponse, error)
+	AdminEndUserSessionsWithResponse(ctx context.Context, userID PathUserID, params *AdminEndUserSessionsParams, reqEditors ...RequestEditorFn) (*AdminEndUserSessionsResponse, error)
 
 	// AdminListUserSessionsWithResponse List the sessions of a user
+	//
+	// Returns the sessions of the user that have not ended, whether their stream is open or not.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /v1/admin/users/{userID}/sessions (the `AdminListUserSessions` operationId).
-	AdminListUserSessionsWithResponse(ctx context.Context, userID UserID, reqEditors ...RequestEditorFn) (*AdminListUserSessionsResponse, error)
+	AdminListUserSessionsWithResponse(ctx context.Context, userID PathUserID, reqEditors ...RequestEditorFn) (*AdminListUserSessionsResponse, error)
 
 	// AdminEndSessionWithResponse End one session of a user
+	//
+	// The session leaves its rooms (`kicked`), its stream ends (`kickedOut`, with the reason), and
+	// its keys are invalid immediately. Other sessions of the user stay, and the user can log in
+	// again.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with DELETE /v1/admin/users/{userID}/sessions/{sessionID} (the `AdminEndSession` operationId).
-	AdminEndSessionWithResponse(ctx context.Context, userID UserID, sessionID SessionID, params *AdminEndSessionParams, reqEditors ...RequestEditorFn) (*AdminEndSessionResponse, error)
+	AdminEndSessionWithResponse(ctx context.Context, userID PathUserID, sessionID PathSessionID, params *AdminEndSessionParams, reqEditors ...RequestEditorFn) (*AdminEndSessionResponse, error)
 
 	// AdminVoidTokensWithBodyWithResponse Void the older tokens of a user
 	//
@@ -10148,7 +10209,7 @@ type ClientWithResponsesInterface interface {
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with PUT /v1/admin/users/{userID}/tokens-void-before (the `AdminVoidTokens` operationId).
-	AdminVoidTokensWithBodyWithResponse(ctx context.Context, userID UserID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*AdminVoidTokensResponse, error)
+	AdminVoidTokensWithBodyWithResponse(ctx context.Context, userID PathUserID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*AdminVoidTokensResponse, error)
 
 	// AdminVoidTokensWithResponse Void the older tokens of a user
 	//
@@ -10161,7 +10222,7 @@ type ClientWithResponsesInterface interface {
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with PUT /v1/admin/users/{userID}/tokens-void-before (the `AdminVoidTokens` operationId).
-	AdminVoidTokensWithResponse(ctx context.Context, userID UserID, body AdminVoidTokensJSONRequestBody, reqEditors ...RequestEditorFn) (*AdminVoidTokensResponse, error)
+	AdminVoidTokensWithResponse(ctx context.Context, userID PathUserID, body AdminVoidTokensJSONRequestBody, reqEditors ...RequestEditorFn) (*AdminVoidTokensResponse, error)
 
 	// ListBlocksWithResponse List the users that the user has blocked
 	//
@@ -10181,7 +10242,7 @@ type ClientWithResponsesInterface interface {
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with DELETE /v1/blocks/{userID} (the `UnblockUser` operationId).
-	UnblockUserWithResponse(ctx context.Context, userID PeerID, reqEditors ...RequestEditorFn) (*UnblockUserResponse, error)
+	UnblockUserWithResponse(ctx context.Context, userID PathPeerID, reqEditors ...RequestEditorFn) (*UnblockUserResponse, error)
 
 	// BlockUserWithResponse Block a user
 	//
@@ -10195,7 +10256,7 @@ type ClientWithResponsesInterface interface {
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with PUT /v1/blocks/{userID} (the `BlockUser` operationId).
-	BlockUserWithResponse(ctx context.Context, userID PeerID, reqEditors ...RequestEditorFn) (*BlockUserResponse, error)
+	BlockUserWithResponse(ctx context.Context, userID PathPeerID, reqEditors ...RequestEditorFn) (*BlockUserResponse, error)
 
 	// StreamEventsWithResponse Open the session's event stream
 	//
@@ -10204,10 +10265,10 @@ type ClientWithResponsesInterface interface {
 	// is valid for this stream only, or with a `stream_ticket`, which opens this stream once.
 	//
 	// An `id:` is the session's cursor: its positions in all its logs, and therefore also the
-	// rooms that it knows it is in. Send the last one back, in the header or in the query, and the
-	// stream continues exactly there, on any node and after any restart. If a log cannot be
-	// continued exactly, a `roomReset` or `inboxReset` event says so. Without a cursor, the stream
-	// begins where the session joined each of its rooms.
+	// rooms that it knows it is in. Send the last one back as `last_event_id`, and the stream
+	// continues exactly there, on any node and after any restart. If a log cannot be continued
+	// exactly, a `roomReset` or `inboxReset` event says so. Without a cursor, the stream begins
+	// where the session joined each of its rooms.
 	//
 	// Every session also follows its user's inbox: the messages from and to other users. Without a
 	// cursor, the inbox continues after the newest message that any session of the user has
@@ -10234,10 +10295,11 @@ type ClientWithResponsesInterface interface {
 
 	// UploadMediaWithBodyWithResponse Upload a file
 	//
-	// The body is either the file itself, with any `Content-Type`, or a form whose only part is
-	// named `file`. The server determines the type from the bytes: `contentType` is one of the
-	// types that the server knows and has checked, or `application/octet-stream`. A file has at
-	// most 104,857,600 bytes.
+	// The body is either the file itself or a form whose only part is named `file`. The type of the
+	// file is determined from its bytes: `contentType` in the reply is one of the types that the
+	// server knows and has checked, or `application/octet-stream`. So the `Content-Type` of the
+	// request does not matter, unless it is that of a form: `image/png`, which browsers send for a
+	// `File`, is accepted like `application/octet-stream`. A file has at most 104,857,600 bytes.
 	//
 	// A file that is never sent is deleted after a day. Once none of its messages is left, because
 	// they were recalled or have expired, the file is no longer found, even by its owner. A user
@@ -10250,6 +10312,9 @@ type ClientWithResponsesInterface interface {
 	UploadMediaWithBodyWithResponse(ctx context.Context, params *UploadMediaParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UploadMediaResponse, error)
 
 	// DescribeUploadsWithResponse Get the server's support for resumable uploads
+	//
+	// Returns which version and extensions of tus the server supports. The call needs no session
+	// key.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -10278,7 +10343,7 @@ type ClientWithResponsesInterface interface {
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with DELETE /v1/media/uploads/{mediaID} (the `EndUpload` operationId).
-	EndUploadWithResponse(ctx context.Context, mediaID MediaID, params *EndUploadParams, reqEditors ...RequestEditorFn) (*EndUploadResponse, error)
+	EndUploadWithResponse(ctx context.Context, mediaID PathMediaID, params *EndUploadParams, reqEditors ...RequestEditorFn) (*EndUploadResponse, error)
 
 	// GetUploadOffsetWithResponse Get the offset of an upload
 	//
@@ -10287,7 +10352,7 @@ type ClientWithResponsesInterface interface {
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with HEAD /v1/media/uploads/{mediaID} (the `GetUploadOffset` operationId).
-	GetUploadOffsetWithResponse(ctx context.Context, mediaID MediaID, reqEditors ...RequestEditorFn) (*GetUploadOffsetResponse, error)
+	GetUploadOffsetWithResponse(ctx context.Context, mediaID PathMediaID, reqEditors ...RequestEditorFn) (*GetUploadOffsetResponse, error)
 
 	// ContinueUploadWithBodyWithResponse Upload the next bytes of a file
 	//
@@ -10297,7 +10362,7 @@ type ClientWithResponsesInterface interface {
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with PATCH /v1/media/uploads/{mediaID} (the `ContinueUpload` operationId).
-	ContinueUploadWithBodyWithResponse(ctx context.Context, mediaID MediaID, params *ContinueUploadParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ContinueUploadResponse, error)
+	ContinueUploadWithBodyWithResponse(ctx context.Context, mediaID PathMediaID, params *ContinueUploadParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ContinueUploadResponse, error)
 
 	// GetMediaWithResponse Get a file and a fresh URL for it
 	//
@@ -10312,7 +10377,7 @@ type ClientWithResponsesInterface interface {
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /v1/media/{mediaID} (the `GetMedia` operationId).
-	GetMediaWithResponse(ctx context.Context, mediaID MediaID, reqEditors ...RequestEditorFn) (*GetMediaResponse, error)
+	GetMediaWithResponse(ctx context.Context, mediaID PathMediaID, reqEditors ...RequestEditorFn) (*GetMediaResponse, error)
 
 	// DownloadMediaWithResponse Download a file
 	//
@@ -10326,16 +10391,21 @@ type ClientWithResponsesInterface interface {
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /v1/media/{mediaID}/{fileName} (the `DownloadMedia` operationId).
-	DownloadMediaWithResponse(ctx context.Context, mediaID MediaID, fileName string, params *DownloadMediaParams, reqEditors ...RequestEditorFn) (*DownloadMediaResponse, error)
+	DownloadMediaWithResponse(ctx context.Context, mediaID PathMediaID, fileName string, params *DownloadMediaParams, reqEditors ...RequestEditorFn) (*DownloadMediaResponse, error)
 
 	// HeadMediaWithResponse Get the headers of a download without the bytes
+	//
+	// Authenticates and answers as `downloadMedia` does, but without the bytes.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with HEAD /v1/media/{mediaID}/{fileName} (the `HeadMedia` operationId).
-	HeadMediaWithResponse(ctx context.Context, mediaID MediaID, fileName string, params *HeadMediaParams, reqEditors ...RequestEditorFn) (*HeadMediaResponse, error)
+	HeadMediaWithResponse(ctx context.Context, mediaID PathMediaID, fileName string, params *HeadMediaParams, reqEditors ...RequestEditorFn) (*HeadMediaResponse, error)
 
 	// CreateRoomWithBodyWithResponse Create a room and join it
+	//
+	// The caller becomes the first member of the room. Use `enterRoom` if the room may already
+	// exist.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -10344,6 +10414,9 @@ type ClientWithResponsesInterface interface {
 
 	// CreateRoomWithResponse Create a room and join it
 	//
+	// The caller becomes the first member of the room. Use `enterRoom` if the room may already
+	// exist.
+	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /v1/rooms (the `CreateRoom` operationId).
@@ -10351,10 +10424,13 @@ type ClientWithResponsesInterface interface {
 
 	// GetRoomWithResponse Get a room that the session is in
 	//
+	// Returns the room after all events up to its `lastSeq`. A client that follows the room with a
+	// stream does not need this call.
+	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /v1/rooms/{roomID} (the `GetRoom` operationId).
-	GetRoomWithResponse(ctx context.Context, roomID RoomID, params *GetRoomParams, reqEditors ...RequestEditorFn) (*GetRoomResponse, error)
+	GetRoomWithResponse(ctx context.Context, roomID PathRoomID, params *GetRoomParams, reqEditors ...RequestEditorFn) (*GetRoomResponse, error)
 
 	// UpdateRoomWithBodyWithResponse Change the name and settings of a room
 	//
@@ -10380,7 +10456,7 @@ type ClientWithResponsesInterface interface {
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with PATCH /v1/rooms/{roomID} (the `UpdateRoom` operationId).
-	UpdateRoomWithBodyWithResponse(ctx context.Context, roomID RoomID, params *UpdateRoomParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateRoomResponse, error)
+	UpdateRoomWithBodyWithResponse(ctx context.Context, roomID PathRoomID, params *UpdateRoomParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateRoomResponse, error)
 
 	// UpdateRoomWithResponse Change the name and settings of a room
 	//
@@ -10406,14 +10482,17 @@ type ClientWithResponsesInterface interface {
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with PATCH /v1/rooms/{roomID} (the `UpdateRoom` operationId).
-	UpdateRoomWithResponse(ctx context.Context, roomID RoomID, params *UpdateRoomParams, body UpdateRoomJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateRoomResponse, error)
+	UpdateRoomWithResponse(ctx context.Context, roomID PathRoomID, params *UpdateRoomParams, body UpdateRoomJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateRoomResponse, error)
 
 	// GetRoomAttributesWithResponse Get the attributes of a room
+	//
+	// Returns all attributes and their version, which is the seq of the event that last changed
+	// them. A `roomAttributesUpdated` event with this seq or a smaller one is already included.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /v1/rooms/{roomID}/attributes (the `GetRoomAttributes` operationId).
-	GetRoomAttributesWithResponse(ctx context.Context, roomID RoomID, reqEditors ...RequestEditorFn) (*GetRoomAttributesResponse, error)
+	GetRoomAttributesWithResponse(ctx context.Context, roomID PathRoomID, reqEditors ...RequestEditorFn) (*GetRoomAttributesResponse, error)
 
 	// UpdateRoomAttributesWithBodyWithResponse Set and delete attributes of a room
 	//
@@ -10431,7 +10510,7 @@ type ClientWithResponsesInterface interface {
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with PATCH /v1/rooms/{roomID}/attributes (the `UpdateRoomAttributes` operationId).
-	UpdateRoomAttributesWithBodyWithResponse(ctx context.Context, roomID RoomID, params *UpdateRoomAttributesParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateRoomAttributesResponse, error)
+	UpdateRoomAttributesWithBodyWithResponse(ctx context.Context, roomID PathRoomID, params *UpdateRoomAttributesParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateRoomAttributesResponse, error)
 
 	// UpdateRoomAttributesWithResponse Set and delete attributes of a room
 	//
@@ -10449,7 +10528,7 @@ type ClientWithResponsesInterface interface {
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with PATCH /v1/rooms/{roomID}/attributes (the `UpdateRoomAttributes` operationId).
-	UpdateRoomAttributesWithResponse(ctx context.Context, roomID RoomID, params *UpdateRoomAttributesParams, body UpdateRoomAttributesJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateRoomAttributesResponse, error)
+	UpdateRoomAttributesWithResponse(ctx context.Context, roomID PathRoomID, params *UpdateRoomAttributesParams, body UpdateRoomAttributesJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateRoomAttributesResponse, error)
 
 	// EnterRoomWithBodyWithResponse Join a room, creating it if it does not exist
 	//
@@ -10459,7 +10538,7 @@ type ClientWithResponsesInterface interface {
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /v1/rooms/{roomID}/enter (the `EnterRoom` operationId).
-	EnterRoomWithBodyWithResponse(ctx context.Context, roomID RoomID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*EnterRoomResponse, error)
+	EnterRoomWithBodyWithResponse(ctx context.Context, roomID PathRoomID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*EnterRoomResponse, error)
 
 	// EnterRoomWithResponse Join a room, creating it if it does not exist
 	//
@@ -10469,7 +10548,7 @@ type ClientWithResponsesInterface interface {
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /v1/rooms/{roomID}/enter (the `EnterRoom` operationId).
-	EnterRoomWithResponse(ctx context.Context, roomID RoomID, body EnterRoomJSONRequestBody, reqEditors ...RequestEditorFn) (*EnterRoomResponse, error)
+	EnterRoomWithResponse(ctx context.Context, roomID PathRoomID, body EnterRoomJSONRequestBody, reqEditors ...RequestEditorFn) (*EnterRoomResponse, error)
 
 	// JoinRoomWithBodyWithResponse Join an existing room
 	//
@@ -10478,7 +10557,7 @@ type ClientWithResponsesInterface interface {
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /v1/rooms/{roomID}/join (the `JoinRoom` operationId).
-	JoinRoomWithBodyWithResponse(ctx context.Context, roomID RoomID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*JoinRoomResponse, error)
+	JoinRoomWithBodyWithResponse(ctx context.Context, roomID PathRoomID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*JoinRoomResponse, error)
 
 	// JoinRoomWithResponse Join an existing room
 	//
@@ -10487,7 +10566,7 @@ type ClientWithResponsesInterface interface {
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /v1/rooms/{roomID}/join (the `JoinRoom` operationId).
-	JoinRoomWithResponse(ctx context.Context, roomID RoomID, body JoinRoomJSONRequestBody, reqEditors ...RequestEditorFn) (*JoinRoomResponse, error)
+	JoinRoomWithResponse(ctx context.Context, roomID PathRoomID, body JoinRoomJSONRequestBody, reqEditors ...RequestEditorFn) (*JoinRoomResponse, error)
 
 	// KickMembersWithBodyWithResponse Remove members from a room that the session is in
 	//
@@ -10497,7 +10576,7 @@ type ClientWithResponsesInterface interface {
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /v1/rooms/{roomID}/kick (the `KickMembers` operationId).
-	KickMembersWithBodyWithResponse(ctx context.Context, roomID RoomID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*KickMembersResponse, error)
+	KickMembersWithBodyWithResponse(ctx context.Context, roomID PathRoomID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*KickMembersResponse, error)
 
 	// KickMembersWithResponse Remove members from a room that the session is in
 	//
@@ -10507,7 +10586,7 @@ type ClientWithResponsesInterface interface {
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /v1/rooms/{roomID}/kick (the `KickMembers` operationId).
-	KickMembersWithResponse(ctx context.Context, roomID RoomID, body KickMembersJSONRequestBody, reqEditors ...RequestEditorFn) (*KickMembersResponse, error)
+	KickMembersWithResponse(ctx context.Context, roomID PathRoomID, body KickMembersJSONRequestBody, reqEditors ...RequestEditorFn) (*KickMembersResponse, error)
 
 	// LeaveRoomWithResponse Leave a room
 	//
@@ -10517,7 +10596,7 @@ type ClientWithResponsesInterface interface {
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /v1/rooms/{roomID}/leave (the `LeaveRoom` operationId).
-	LeaveRoomWithResponse(ctx context.Context, roomID RoomID, reqEditors ...RequestEditorFn) (*LeaveRoomResponse, error)
+	LeaveRoomWithResponse(ctx context.Context, roomID PathRoomID, reqEditors ...RequestEditorFn) (*LeaveRoomResponse, error)
 
 	// ListMemberAttributesWithResponse List the attributes of members
 	//
@@ -10533,7 +10612,7 @@ type ClientWithResponsesInterface interface {
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /v1/rooms/{roomID}/member-attributes (the `ListMemberAttributes` operationId).
-	ListMemberAttributesWithResponse(ctx context.Context, roomID RoomID, params *ListMemberAttributesParams, reqEditors ...RequestEditorFn) (*ListMemberAttributesResponse, error)
+	ListMemberAttributesWithResponse(ctx context.Context, roomID PathRoomID, params *ListMemberAttributesParams, reqEditors ...RequestEditorFn) (*ListMemberAttributesResponse, error)
 
 	// UpdateMemberAttributesWithBodyWithResponse Set and delete attributes of members
 	//
@@ -10550,7 +10629,7 @@ type ClientWithResponsesInterface interface {
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with PATCH /v1/rooms/{roomID}/member-attributes (the `UpdateMemberAttributes` operationId).
-	UpdateMemberAttributesWithBodyWithResponse(ctx context.Context, roomID RoomID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateMemberAttributesResponse, error)
+	UpdateMemberAttributesWithBodyWithResponse(ctx context.Context, roomID PathRoomID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateMemberAttributesResponse, error)
 
 	// UpdateMemberAttributesWithResponse Set and delete attributes of members
 	//
@@ -10567,7 +10646,7 @@ type ClientWithResponsesInterface interface {
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with PATCH /v1/rooms/{roomID}/member-attributes (the `UpdateMemberAttributes` operationId).
-	UpdateMemberAttributesWithResponse(ctx context.Context, roomID RoomID, body UpdateMemberAttributesJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateMemberAttributesResponse, error)
+	UpdateMemberAttributesWithResponse(ctx context.Context, roomID PathRoomID, body UpdateMemberAttributesJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateMemberAttributesResponse, error)
 
 	// ListMembersWithResponse List the members of a room
 	//
@@ -10594,7 +10673,7 @@ type ClientWithResponsesInterface interface {
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /v1/rooms/{roomID}/members (the `ListMembers` operationId).
-	ListMembersWithResponse(ctx context.Context, roomID RoomID, params *ListMembersParams, reqEditors ...RequestEditorFn) (*ListMembersResponse, error)
+	ListMembersWithResponse(ctx context.Context, roomID PathRoomID, params *ListMembersParams, reqEditors ...RequestEditorFn) (*ListMembersResponse, error)
 
 	// CountMembersWithResponse Count the members of a room
 	//
@@ -10604,7 +10683,7 @@ type ClientWithResponsesInterface interface {
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /v1/rooms/{roomID}/members/count (the `CountMembers` operationId).
-	CountMembersWithResponse(ctx context.Context, roomID RoomID, reqEditors ...RequestEditorFn) (*CountMembersResponse, error)
+	CountMembersWithResponse(ctx context.Context, roomID PathRoomID, reqEditors ...RequestEditorFn) (*CountMembersResponse, error)
 
 	// ListRoomMessagesWithResponse List the messages of a room
 	//
@@ -10625,7 +10704,7 @@ type ClientWithResponsesInterface interface {
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /v1/rooms/{roomID}/messages (the `ListRoomMessages` operationId).
-	ListRoomMessagesWithResponse(ctx context.Context, roomID RoomID, params *ListRoomMessagesParams, reqEditors ...RequestEditorFn) (*ListRoomMessagesResponse, error)
+	ListRoomMessagesWithResponse(ctx context.Context, roomID PathRoomID, params *ListRoomMessagesParams, reqEditors ...RequestEditorFn) (*ListRoomMessagesResponse, error)
 
 	// SendRoomMessageWithBodyWithResponse Send a message to a room
 	//
@@ -10651,7 +10730,7 @@ type ClientWithResponsesInterface interface {
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /v1/rooms/{roomID}/messages (the `SendRoomMessage` operationId).
-	SendRoomMessageWithBodyWithResponse(ctx context.Context, roomID RoomID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SendRoomMessageResponse, error)
+	SendRoomMessageWithBodyWithResponse(ctx context.Context, roomID PathRoomID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SendRoomMessageResponse, error)
 
 	// SendRoomMessageWithResponse Send a message to a room
 	//
@@ -10677,7 +10756,7 @@ type ClientWithResponsesInterface interface {
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /v1/rooms/{roomID}/messages (the `SendRoomMessage` operationId).
-	SendRoomMessageWithResponse(ctx context.Context, roomID RoomID, body SendRoomMessageJSONRequestBody, reqEditors ...RequestEditorFn) (*SendRoomMessageResponse, error)
+	SendRoomMessageWithResponse(ctx context.Context, roomID PathRoomID, body SendRoomMessageJSONRequestBody, reqEditors ...RequestEditorFn) (*SendRoomMessageResponse, error)
 
 	// RecallMessageWithResponse Recall a message in a room
 	//
@@ -10691,7 +10770,7 @@ type ClientWithResponsesInterface interface {
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with DELETE /v1/rooms/{roomID}/messages/{messageID} (the `RecallMessage` operationId).
-	RecallMessageWithResponse(ctx context.Context, roomID RoomID, messageID MessageID, reqEditors ...RequestEditorFn) (*RecallMessageResponse, error)
+	RecallMessageWithResponse(ctx context.Context, roomID PathRoomID, messageID PathMessageID, reqEditors ...RequestEditorFn) (*RecallMessageResponse, error)
 
 	// SwitchRoomWithBodyWithResponse Move from this room to another
 	//
@@ -10702,7 +10781,7 @@ type ClientWithResponsesInterface interface {
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /v1/rooms/{roomID}/switch (the `SwitchRoom` operationId).
-	SwitchRoomWithBodyWithResponse(ctx context.Context, roomID RoomID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SwitchRoomResponse, error)
+	SwitchRoomWithBodyWithResponse(ctx context.Context, roomID PathRoomID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SwitchRoomResponse, error)
 
 	// SwitchRoomWithResponse Move from this room to another
 	//
@@ -10713,7 +10792,7 @@ type ClientWithResponsesInterface interface {
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /v1/rooms/{roomID}/switch (the `SwitchRoom` operationId).
-	SwitchRoomWithResponse(ctx context.Context, roomID RoomID, body SwitchRoomJSONRequestBody, reqEditors ...RequestEditorFn) (*SwitchRoomResponse, error)
+	SwitchRoomWithResponse(ctx context.Context, roomID PathRoomID, body SwitchRoomJSONRequestBody, reqEditors ...RequestEditorFn) (*SwitchRoomResponse, error)
 
 	// CreateSessionWithBodyWithResponse Log in with a user token
 	//
@@ -10754,6 +10833,9 @@ type ClientWithResponsesInterface interface {
 	EndSessionWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*EndSessionResponse, error)
 
 	// GetSessionWithResponse Get the current session
+	//
+	// Returns the session that the key belongs to. A client that kept its key, such as over a
+	// reload of its page, finds out here whether the session still exists.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -10831,7 +10913,7 @@ type ClientWithResponsesInterface interface {
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /v1/users/{userID}/messages (the `ListPeerMessages` operationId).
-	ListPeerMessagesWithResponse(ctx context.Context, userID PeerID, params *ListPeerMessagesParams, reqEditors ...RequestEditorFn) (*ListPeerMessagesResponse, error)
+	ListPeerMessagesWithResponse(ctx context.Context, userID PathPeerID, params *ListPeerMessagesParams, reqEditors ...RequestEditorFn) (*ListPeerMessagesResponse, error)
 
 	// SendPeerMessageWithBodyWithResponse Send a message to a user
 	//
@@ -10855,7 +10937,7 @@ type ClientWithResponsesInterface interface {
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /v1/users/{userID}/messages (the `SendPeerMessage` operationId).
-	SendPeerMessageWithBodyWithResponse(ctx context.Context, userID PeerID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SendPeerMessageResponse, error)
+	SendPeerMessageWithBodyWithResponse(ctx context.Context, userID PathPeerID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SendPeerMessageResponse, error)
 
 	// SendPeerMessageWithResponse Send a message to a user
 	//
@@ -10879,7 +10961,7 @@ type ClientWithResponsesInterface interface {
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /v1/users/{userID}/messages (the `SendPeerMessage` operationId).
-	SendPeerMessageWithResponse(ctx context.Context, userID PeerID, body SendPeerMessageJSONRequestBody, reqEditors ...RequestEditorFn) (*SendPeerMessageResponse, error)
+	SendPeerMessageWithResponse(ctx context.Context, userID PathPeerID, body SendPeerMessageJSONRequestBody, reqEditors ...RequestEditorFn) (*SendPeerMessageResponse, error)
 
 	// RecallPeerMessageWithResponse Recall a message to a user
 	//
@@ -10891,7 +10973,7 @@ type ClientWithResponsesInterface interface {
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with DELETE /v1/users/{userID}/messages/{messageID} (the `RecallPeerMessage` operationId).
-	RecallPeerMessageWithResponse(ctx context.Context, userID PeerID, messageID MessageID, reqEditors ...RequestEditorFn) (*RecallPeerMessageResponse, error)
+	RecallPeerMessageWithResponse(ctx context.Context, userID PathPeerID, messageID PathMessageID, reqEditors ...RequestEditorFn) (*RecallPeerMessageResponse, error)
 }
 
 type CreateDevelopmentTokenResponse struct {
@@ -16681,7 +16763,7 @@ func (c *ClientWithResponses) AdminCreateRoomWithResponse(ctx context.Context, b
 // Returns a wrapper object for the known response body format(s).
 //
 // Corresponds with DELETE /v1/admin/rooms/{roomID} (the `AdminDestroyRoom` operationId).
-func (c *ClientWithResponses) AdminDestroyRoomWithResponse(ctx context.Context, roomID RoomID, params *AdminDestroyRoomParams, reqEditors ...RequestEditorFn) (*AdminDestroyRoomResponse, error) {
+func (c *ClientWithResponses) AdminDestroyRoomWithResponse(ctx context.Context, roomID PathRoomID, params *AdminDestroyRoomParams, reqEditors ...RequestEditorFn) (*AdminDestroyRoomResponse, error) {
 	rsp, err := c.AdminDestroyRoom(ctx, roomID, params, reqEditors...)
 	if err != nil {
 		return nil, err
@@ -16691,10 +16773,12 @@ func (c *ClientWithResponses) AdminDestroyRoomWithResponse(ctx context.Context, 
 
 // AdminGetRoomWithResponse Get a room
 //
+// Returns the room after all events up to its `lastSeq`, whether it has members or not.
+//
 // Returns a wrapper object for the known response body format(s).
 //
 // Corresponds with GET /v1/admin/rooms/{roomID} (the `AdminGetRoom` operationId).
-func (c *ClientWithResponses) AdminGetRoomWithResponse(ctx context.Context, roomID RoomID, reqEditors ...RequestEditorFn) (*AdminGetRoomResponse, error) {
+func (c *ClientWithResponses) AdminGetRoomWithResponse(ctx context.Context, roomID PathRoomID, reqEditors ...RequestEditorFn) (*AdminGetRoomResponse, error) {
 	rsp, err := c.AdminGetRoom(ctx, roomID, reqEditors...)
 	if err != nil {
 		return nil, err
@@ -16709,7 +16793,7 @@ func (c *ClientWithResponses) AdminGetRoomWithResponse(ctx context.Context, room
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with PATCH /v1/admin/rooms/{roomID} (the `AdminUpdateRoom` operationId).
-func (c *ClientWithResponses) AdminUpdateRoomWithBodyWithResponse(ctx context.Context, roomID RoomID, params *AdminUpdateRoomParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*AdminUpdateRoomResponse, error) {
+func (c *ClientWithResponses) AdminUpdateRoomWithBodyWithResponse(ctx context.Context, roomID PathRoomID, params *AdminUpdateRoomParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*AdminUpdateRoomResponse, error) {
 	rsp, err := c.AdminUpdateRoomWithBody(ctx, roomID, params, contentType, body, reqEditors...)
 	if err != nil {
 		return nil, err
@@ -16724,7 +16808,7 @@ func (c *ClientWithResponses) AdminUpdateRoomWithBodyWithResponse(ctx context.Co
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with PATCH /v1/admin/rooms/{roomID} (the `AdminUpdateRoom` operationId).
-func (c *ClientWithResponses) AdminUpdateRoomWithResponse(ctx context.Context, roomID RoomID, params *AdminUpdateRoomParams, body AdminUpdateRoomJSONRequestBody, reqEditors ...RequestEditorFn) (*AdminUpdateRoomResponse, error) {
+func (c *ClientWithResponses) AdminUpdateRoomWithResponse(ctx context.Context, roomID PathRoomID, params *AdminUpdateRoomParams, body AdminUpdateRoomJSONRequestBody, reqEditors ...RequestEditorFn) (*AdminUpdateRoomResponse, error) {
 	rsp, err := c.AdminUpdateRoom(ctx, roomID, params, body, reqEditors...)
 	if err != nil {
 		return nil, err
@@ -16739,7 +16823,7 @@ func (c *ClientWithResponses) AdminUpdateRoomWithResponse(ctx context.Context, r
 // Returns a wrapper object for the known response body format(s).
 //
 // Corresponds with GET /v1/admin/rooms/{roomID}/bans (the `AdminListBans` operationId).
-func (c *ClientWithResponses) AdminListBansWithResponse(ctx context.Context, roomID RoomID, reqEditors ...RequestEditorFn) (*AdminListBansResponse, error) {
+func (c *ClientWithResponses) AdminListBansWithResponse(ctx context.Context, roomID PathRoomID, reqEditors ...RequestEditorFn) (*AdminListBansResponse, error) {
 	rsp, err := c.AdminListBans(ctx, roomID, reqEditors...)
 	if err != nil {
 		return nil, err
@@ -16749,10 +16833,12 @@ func (c *ClientWithResponses) AdminListBansWithResponse(ctx context.Context, roo
 
 // AdminUnbanWithResponse Lift a user's ban
 //
+// The user can join the room again immediately. Bans from other rooms stay in force.
+//
 // Returns a wrapper object for the known response body format(s).
 //
 // Corresponds with DELETE /v1/admin/rooms/{roomID}/bans/{userID} (the `AdminUnban` operationId).
-func (c *ClientWithResponses) AdminUnbanWithResponse(ctx context.Context, roomID RoomID, userID UserID, reqEditors ...RequestEditorFn) (*AdminUnbanResponse, error) {
+func (c *ClientWithResponses) AdminUnbanWithResponse(ctx context.Context, roomID PathRoomID, userID PathUserID, reqEditors ...RequestEditorFn) (*AdminUnbanResponse, error) {
 	rsp, err := c.AdminUnban(ctx, roomID, userID, reqEditors...)
 	if err != nil {
 		return nil, err
@@ -16767,7 +16853,7 @@ func (c *ClientWithResponses) AdminUnbanWithResponse(ctx context.Context, roomID
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with POST /v1/admin/rooms/{roomID}/kick (the `AdminKickMembers` operationId).
-func (c *ClientWithResponses) AdminKickMembersWithBodyWithResponse(ctx context.Context, roomID RoomID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*AdminKickMembersResponse, error) {
+func (c *ClientWithResponses) AdminKickMembersWithBodyWithResponse(ctx context.Context, roomID PathRoomID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*AdminKickMembersResponse, error) {
 	rsp, err := c.AdminKickMembersWithBody(ctx, roomID, contentType, body, reqEditors...)
 	if err != nil {
 		return nil, err
@@ -16782,7 +16868,7 @@ func (c *ClientWithResponses) AdminKickMembersWithBodyWithResponse(ctx context.C
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with POST /v1/admin/rooms/{roomID}/kick (the `AdminKickMembers` operationId).
-func (c *ClientWithResponses) AdminKickMembersWithResponse(ctx context.Context, roomID RoomID, body AdminKickMembersJSONRequestBody, reqEditors ...RequestEditorFn) (*AdminKickMembersResponse, error) {
+func (c *ClientWithResponses) AdminKickMembersWithResponse(ctx context.Context, roomID PathRoomID, body AdminKickMembersJSONRequestBody, reqEditors ...RequestEditorFn) (*AdminKickMembersResponse, error) {
 	rsp, err := c.AdminKickMembers(ctx, roomID, body, reqEditors...)
 	if err != nil {
 		return nil, err
@@ -16797,7 +16883,7 @@ func (c *ClientWithResponses) AdminKickMembersWithResponse(ctx context.Context, 
 // Returns a wrapper object for the known response body format(s).
 //
 // Corresponds with GET /v1/admin/rooms/{roomID}/members (the `AdminListMembers` operationId).
-func (c *ClientWithResponses) AdminListMembersWithResponse(ctx context.Context, roomID RoomID, params *AdminListMembersParams, reqEditors ...RequestEditorFn) (*AdminListMembersResponse, error) {
+func (c *ClientWithResponses) AdminListMembersWithResponse(ctx context.Context, roomID PathRoomID, params *AdminListMembersParams, reqEditors ...RequestEditorFn) (*AdminListMembersResponse, error) {
 	rsp, err := c.AdminListMembers(ctx, roomID, params, reqEditors...)
 	if err != nil {
 		return nil, err
@@ -16814,7 +16900,7 @@ func (c *ClientWithResponses) AdminListMembersWithResponse(ctx context.Context, 
 // Returns a wrapper object for the known response body format(s).
 //
 // Corresponds with DELETE /v1/admin/rooms/{roomID}/members/{userID} (the `AdminKickMember` operationId).
-func (c *ClientWithResponses) AdminKickMemberWithResponse(ctx context.Context, roomID RoomID, userID UserID, params *AdminKickMemberParams, reqEditors ...RequestEditorFn) (*AdminKickMemberResponse, error) {
+func (c *ClientWithResponses) AdminKickMemberWithResponse(ctx context.Context, roomID PathRoomID, userID PathUserID, params *AdminKickMemberParams, reqEditors ...RequestEditorFn) (*AdminKickMemberResponse, error) {
 	rsp, err := c.AdminKickMember(ctx, roomID, userID, params, reqEditors...)
 	if err != nil {
 		return nil, err
@@ -16831,7 +16917,7 @@ func (c *ClientWithResponses) AdminKickMemberWithResponse(ctx context.Context, r
 // Returns a wrapper object for the known response body format(s).
 //
 // Corresponds with GET /v1/admin/rooms/{roomID}/messages (the `AdminListMessages` operationId).
-func (c *ClientWithResponses) AdminListMessagesWithResponse(ctx context.Context, roomID RoomID, params *AdminListMessagesParams, reqEditors ...RequestEditorFn) (*AdminListMessagesResponse, error) {
+func (c *ClientWithResponses) AdminListMessagesWithResponse(ctx context.Context, roomID PathRoomID, params *AdminListMessagesParams, reqEditors ...RequestEditorFn) (*AdminListMessagesResponse, error) {
 	rsp, err := c.AdminListMessages(ctx, roomID, params, reqEditors...)
 	if err != nil {
 		return nil, err
@@ -16848,7 +16934,7 @@ func (c *ClientWithResponses) AdminListMessagesWithResponse(ctx context.Context,
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with POST /v1/admin/rooms/{roomID}/messages (the `AdminSendMessage` operationId).
-func (c *ClientWithResponses) AdminSendMessageWithBodyWithResponse(ctx context.Context, roomID RoomID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*AdminSendMessageResponse, error) {
+func (c *ClientWithResponses) AdminSendMessageWithBodyWithResponse(ctx context.Context, roomID PathRoomID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*AdminSendMessageResponse, error) {
 	rsp, err := c.AdminSendMessageWithBody(ctx, roomID, contentType, body, reqEditors...)
 	if err != nil {
 		return nil, err
@@ -16865,7 +16951,7 @@ func (c *ClientWithResponses) AdminSendMessageWithBodyWithResponse(ctx context.C
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with POST /v1/admin/rooms/{roomID}/messages (the `AdminSendMessage` operationId).
-func (c *ClientWithResponses) AdminSendMessageWithResponse(ctx context.Context, roomID RoomID, body AdminSendMessageJSONRequestBody, reqEditors ...RequestEditorFn) (*AdminSendMessageResponse, error) {
+func (c *ClientWithResponses) AdminSendMessageWithResponse(ctx context.Context, roomID PathRoomID, body AdminSendMessageJSONRequestBody, reqEditors ...RequestEditorFn) (*AdminSendMessageResponse, error) {
 	rsp, err := c.AdminSendMessage(ctx, roomID, body, reqEditors...)
 	if err != nil {
 		return nil, err
@@ -16880,7 +16966,7 @@ func (c *ClientWithResponses) AdminSendMessageWithResponse(ctx context.Context, 
 // Returns a wrapper object for the known response body format(s).
 //
 // Corresponds with DELETE /v1/admin/rooms/{roomID}/messages/{messageID} (the `AdminRecallMessage` operationId).
-func (c *ClientWithResponses) AdminRecallMessageWithResponse(ctx context.Context, roomID RoomID, messageID MessageID, reqEditors ...RequestEditorFn) (*AdminRecallMessageResponse, error) {
+func (c *ClientWithResponses) AdminRecallMessageWithResponse(ctx context.Context, roomID PathRoomID, messageID PathMessageID, reqEditors ...RequestEditorFn) (*AdminRecallMessageResponse, error) {
 	rsp, err := c.AdminRecallMessage(ctx, roomID, messageID, reqEditors...)
 	if err != nil {
 		return nil, err
@@ -16890,10 +16976,12 @@ func (c *ClientWithResponses) AdminRecallMessageWithResponse(ctx context.Context
 
 // AdminListUserRoomsWithResponse List the rooms that a user is in
 //
+// Returns the rooms that at least one session of the user is in.
+//
 // Returns a wrapper object for the known response body format(s).
 //
 // Corresponds with GET /v1/admin/users/{userID}/rooms (the `AdminListUserRooms` operationId).
-func (c *ClientWithResponses) AdminListUserRoomsWithResponse(ctx context.Context, userID UserID, reqEditors ...RequestEditorFn) (*AdminListUserRoomsResponse, error) {
+func (c *ClientWithResponses) AdminListUserRoomsWithResponse(ctx context.Context, userID PathUserID, reqEditors ...RequestEditorFn) (*AdminListUserRoomsResponse, error) {
 	rsp, err := c.AdminListUserRooms(ctx, userID, reqEditors...)
 	if err != nil {
 		return nil, err
@@ -16910,7 +16998,7 @@ func (c *ClientWithResponses) AdminListUserRoomsWithResponse(ctx context.Context
 // Returns a wrapper object for the known response body format(s).
 //
 // Corresponds with DELETE /v1/admin/users/{userID}/sessions (the `AdminEndUserSessions` operationId).
-func (c *ClientWithResponses) AdminEndUserSessionsWithResponse(ctx context.Context, userID UserID, params *AdminEndUserSessionsParams, reqEditors ...RequestEditorFn) (*AdminEndUserSessionsResponse, error) {
+func (c *ClientWithResponses) AdminEndUserSessionsWithResponse(ctx context.Context, userID PathUserID, params *AdminEndUserSessionsParams, reqEditors ...RequestEditorFn) (*AdminEndUserSessionsResponse, error) {
 	rsp, err := c.AdminEndUserSessions(ctx, userID, params, reqEditors...)
 	if err != nil {
 		return nil, err
@@ -16920,10 +17008,12 @@ func (c *ClientWithResponses) AdminEndUserSessionsWithResponse(ctx context.Conte
 
 // AdminListUserSessionsWithResponse List the sessions of a user
 //
+// Returns the sessions of the user that have not ended, whether their stream is open or not.
+//
 // Returns a wrapper object for the known response body format(s).
 //
 // Corresponds with GET /v1/admin/users/{userID}/sessions (the `AdminListUserSessions` operationId).
-func (c *ClientWithResponses) AdminListUserSessionsWithResponse(ctx context.Context, userID UserID, reqEditors ...RequestEditorFn) (*AdminListUserSessionsResponse, error) {
+func (c *ClientWithResponses) AdminListUserSessionsWithResponse(ctx context.Context, userID PathUserID, reqEditors ...RequestEditorFn) (*AdminListUserSessionsResponse, error) {
 	rsp, err := c.AdminListUserSessions(ctx, userID, reqEditors...)
 	if err != nil {
 		return nil, err
@@ -16933,10 +17023,14 @@ func (c *ClientWithResponses) AdminListUserSessionsWithResponse(ctx context.Cont
 
 // AdminEndSessionWithResponse End one session of a user
 //
+// The session leaves its rooms (`kicked`), its stream ends (`kickedOut`, with the reason), and
+// its keys are invalid immediately. Other sessions of the user stay, and the user can log in
+// again.
+//
 // Returns a wrapper object for the known response body format(s).
 //
 // Corresponds with DELETE /v1/admin/users/{userID}/sessions/{sessionID} (the `AdminEndSession` operationId).
-func (c *ClientWithResponses) AdminEndSessionWithResponse(ctx context.Context, userID UserID, sessionID SessionID, params *AdminEndSessionParams, reqEditors ...RequestEditorFn) (*AdminEndSessionResponse, error) {
+func (c *ClientWithResponses) AdminEndSessionWithResponse(ctx context.Context, userID PathUserID, sessionID PathSessionID, params *AdminEndSessionParams, reqEditors ...RequestEditorFn) (*AdminEndSessionResponse, error) {
 	rsp, err := c.AdminEndSession(ctx, userID, sessionID, params, reqEditors...)
 	if err != nil {
 		return nil, err
@@ -16955,7 +17049,7 @@ func (c *ClientWithResponses) AdminEndSessionWithResponse(ctx context.Context, u
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with PUT /v1/admin/users/{userID}/tokens-void-before (the `AdminVoidTokens` operationId).
-func (c *ClientWithResponses) AdminVoidTokensWithBodyWithResponse(ctx context.Context, userID UserID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*AdminVoidTokensResponse, error) {
+func (c *ClientWithResponses) AdminVoidTokensWithBodyWithResponse(ctx context.Context, userID PathUserID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*AdminVoidTokensResponse, error) {
 	rsp, err := c.AdminVoidTokensWithBody(ctx, userID, contentType, body, reqEditors...)
 	if err != nil {
 		return nil, err
@@ -16974,7 +17068,7 @@ func (c *ClientWithResponses) AdminVoidTokensWithBodyWithResponse(ctx context.Co
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with PUT /v1/admin/users/{userID}/tokens-void-before (the `AdminVoidTokens` operationId).
-func (c *ClientWithResponses) AdminVoidTokensWithResponse(ctx context.Context, userID UserID, body AdminVoidTokensJSONRequestBody, reqEditors ...RequestEditorFn) (*AdminVoidTokensResponse, error) {
+func (c *ClientWithResponses) AdminVoidTokensWithResponse(ctx context.Context, userID PathUserID, body AdminVoidTokensJSONRequestBody, reqEditors ...RequestEditorFn) (*AdminVoidTokensResponse, error) {
 	rsp, err := c.AdminVoidTokens(ctx, userID, body, reqEditors...)
 	if err != nil {
 		return nil, err
@@ -17006,7 +17100,7 @@ func (c *ClientWithResponses) ListBlocksWithResponse(ctx context.Context, params
 // Returns a wrapper object for the known response body format(s).
 //
 // Corresponds with DELETE /v1/blocks/{userID} (the `UnblockUser` operationId).
-func (c *ClientWithResponses) UnblockUserWithResponse(ctx context.Context, userID PeerID, reqEditors ...RequestEditorFn) (*UnblockUserResponse, error) {
+func (c *ClientWithResponses) UnblockUserWithResponse(ctx context.Context, userID PathPeerID, reqEditors ...RequestEditorFn) (*UnblockUserResponse, error) {
 	rsp, err := c.UnblockUser(ctx, userID, reqEditors...)
 	if err != nil {
 		return nil, err
@@ -17026,7 +17120,7 @@ func (c *ClientWithResponses) UnblockUserWithResponse(ctx context.Context, userI
 // Returns a wrapper object for the known response body format(s).
 //
 // Corresponds with PUT /v1/blocks/{userID} (the `BlockUser` operationId).
-func (c *ClientWithResponses) BlockUserWithResponse(ctx context.Context, userID PeerID, reqEditors ...RequestEditorFn) (*BlockUserResponse, error) {
+func (c *ClientWithResponses) BlockUserWithResponse(ctx context.Context, userID PathPeerID, reqEditors ...RequestEditorFn) (*BlockUserResponse, error) {
 	rsp, err := c.BlockUser(ctx, userID, reqEditors...)
 	if err != nil {
 		return nil, err
@@ -17041,10 +17135,10 @@ func (c *ClientWithResponses) BlockUserWithResponse(ctx context.Context, userID 
 // is valid for this stream only, or with a `stream_ticket`, which opens this stream once.
 //
 // An `id:` is the session's cursor: its positions in all its logs, and therefore also the
-// rooms that it knows it is in. Send the last one back, in the header or in the query, and the
-// stream continues exactly there, on any node and after any restart. If a log cannot be
-// continued exactly, a `roomReset` or `inboxReset` event says so. Without a cursor, the stream
-// begins where the session joined each of its rooms.
+// rooms that it knows it is in. Send the last one back as `last_event_id`, and the stream
+// continues exactly there, on any node and after any restart. If a log cannot be continued
+// exactly, a `roomReset` or `inboxReset` event says so. Without a cursor, the stream begins
+// where the session joined each of its rooms.
 //
 // Every session also follows its user's inbox: the messages from and to other users. Without a
 // cursor, the inbox continues after the newest message that any session of the user has
@@ -17077,10 +17171,11 @@ func (c *ClientWithResponses) StreamEventsWithResponse(ctx context.Context, para
 
 // UploadMediaWithBodyWithResponse Upload a file
 //
-// The body is either the file itself, with any `Content-Type`, or a form whose only part is
-// named `file`. The server determines the type from the bytes: `contentType` is one of the
-// types that the server knows and has checked, or `application/octet-stream`. A file has at
-// most 104,857,600 bytes.
+// The body is either the file itself or a form whose only part is named `file`. The type of the
+// file is determined from its bytes: `contentType` in the reply is one of the types that the
+// server knows and has checked, or `application/octet-stream`. So the `Content-Type` of the
+// request does not matter, unless it is that of a form: `image/png`, which browsers send for a
+// `File`, is accepted like `application/octet-stream`. A file has at most 104,857,600 bytes.
 //
 // A file that is never sent is deleted after a day. Once none of its messages is left, because
 // they were recalled or have expired, the file is no longer found, even by its owner. A user
@@ -17099,6 +17194,9 @@ func (c *ClientWithResponses) UploadMediaWithBodyWithResponse(ctx context.Contex
 }
 
 // DescribeUploadsWithResponse Get the server's support for resumable uploads
+//
+// Returns which version and extensions of tus the server supports. The call needs no session
+// key.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -17139,7 +17237,7 @@ func (c *ClientWithResponses) CreateUploadWithBodyWithResponse(ctx context.Conte
 // Returns a wrapper object for the known response body format(s).
 //
 // Corresponds with DELETE /v1/media/uploads/{mediaID} (the `EndUpload` operationId).
-func (c *ClientWithResponses) EndUploadWithResponse(ctx context.Context, mediaID MediaID, params *EndUploadParams, reqEditors ...RequestEditorFn) (*EndUploadResponse, error) {
+func (c *ClientWithResponses) EndUploadWithResponse(ctx context.Context, mediaID PathMediaID, params *EndUploadParams, reqEditors ...RequestEditorFn) (*EndUploadResponse, error) {
 	rsp, err := c.EndUpload(ctx, mediaID, params, reqEditors...)
 	if err != nil {
 		return nil, err
@@ -17154,7 +17252,7 @@ func (c *ClientWithResponses) EndUploadWithResponse(ctx context.Context, mediaID
 // Returns a wrapper object for the known response body format(s).
 //
 // Corresponds with HEAD /v1/media/uploads/{mediaID} (the `GetUploadOffset` operationId).
-func (c *ClientWithResponses) GetUploadOffsetWithResponse(ctx context.Context, mediaID MediaID, reqEditors ...RequestEditorFn) (*GetUploadOffsetResponse, error) {
+func (c *ClientWithResponses) GetUploadOffsetWithResponse(ctx context.Context, mediaID PathMediaID, reqEditors ...RequestEditorFn) (*GetUploadOffsetResponse, error) {
 	rsp, err := c.GetUploadOffset(ctx, mediaID, reqEditors...)
 	if err != nil {
 		return nil, err
@@ -17170,7 +17268,7 @@ func (c *ClientWithResponses) GetUploadOffsetWithResponse(ctx context.Context, m
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with PATCH /v1/media/uploads/{mediaID} (the `ContinueUpload` operationId).
-func (c *ClientWithResponses) ContinueUploadWithBodyWithResponse(ctx context.Context, mediaID MediaID, params *ContinueUploadParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ContinueUploadResponse, error) {
+func (c *ClientWithResponses) ContinueUploadWithBodyWithResponse(ctx context.Context, mediaID PathMediaID, params *ContinueUploadParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ContinueUploadResponse, error) {
 	rsp, err := c.ContinueUploadWithBody(ctx, mediaID, params, contentType, body, reqEditors...)
 	if err != nil {
 		return nil, err
@@ -17191,7 +17289,7 @@ func (c *ClientWithResponses) ContinueUploadWithBodyWithResponse(ctx context.Con
 // Returns a wrapper object for the known response body format(s).
 //
 // Corresponds with GET /v1/media/{mediaID} (the `GetMedia` operationId).
-func (c *ClientWithResponses) GetMediaWithResponse(ctx context.Context, mediaID MediaID, reqEditors ...RequestEditorFn) (*GetMediaResponse, error) {
+func (c *ClientWithResponses) GetMediaWithResponse(ctx context.Context, mediaID PathMediaID, reqEditors ...RequestEditorFn) (*GetMediaResponse, error) {
 	rsp, err := c.GetMedia(ctx, mediaID, reqEditors...)
 	if err != nil {
 		return nil, err
@@ -17211,7 +17309,7 @@ func (c *ClientWithResponses) GetMediaWithResponse(ctx context.Context, mediaID 
 // Returns a wrapper object for the known response body format(s).
 //
 // Corresponds with GET /v1/media/{mediaID}/{fileName} (the `DownloadMedia` operationId).
-func (c *ClientWithResponses) DownloadMediaWithResponse(ctx context.Context, mediaID MediaID, fileName string, params *DownloadMediaParams, reqEditors ...RequestEditorFn) (*DownloadMediaResponse, error) {
+func (c *ClientWithResponses) DownloadMediaWithResponse(ctx context.Context, mediaID PathMediaID, fileName string, params *DownloadMediaParams, reqEditors ...RequestEditorFn) (*DownloadMediaResponse, error) {
 	rsp, err := c.DownloadMedia(ctx, mediaID, fileName, params, reqEditors...)
 	if err != nil {
 		return nil, err
@@ -17221,10 +17319,12 @@ func (c *ClientWithResponses) DownloadMediaWithResponse(ctx context.Context, med
 
 // HeadMediaWithResponse Get the headers of a download without the bytes
 //
+// Authenticates and answers as `downloadMedia` does, but without the bytes.
+//
 // Returns a wrapper object for the known response body format(s).
 //
 // Corresponds with HEAD /v1/media/{mediaID}/{fileName} (the `HeadMedia` operationId).
-func (c *ClientWithResponses) HeadMediaWithResponse(ctx context.Context, mediaID MediaID, fileName string, params *HeadMediaParams, reqEditors ...RequestEditorFn) (*HeadMediaResponse, error) {
+func (c *ClientWithResponses) HeadMediaWithResponse(ctx context.Context, mediaID PathMediaID, fileName string, params *HeadMediaParams, reqEditors ...RequestEditorFn) (*HeadMediaResponse, error) {
 	rsp, err := c.HeadMedia(ctx, mediaID, fileName, params, reqEditors...)
 	if err != nil {
 		return nil, err
@@ -17233,6 +17333,9 @@ func (c *ClientWithResponses) HeadMediaWithResponse(ctx context.Context, mediaID
 }
 
 // CreateRoomWithBodyWithResponse Create a room and join it
+//
+// The caller becomes the first member of the room. Use `enterRoom` if the room may already
+// exist.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -17247,6 +17350,9 @@ func (c *ClientWithResponses) CreateRoomWithBodyWithResponse(ctx context.Context
 
 // CreateRoomWithResponse Create a room and join it
 //
+// The caller becomes the first member of the room. Use `enterRoom` if the room may already
+// exist.
+//
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with POST /v1/rooms (the `CreateRoom` operationId).
@@ -17260,10 +17366,13 @@ func (c *ClientWithResponses) CreateRoomWithResponse(ctx context.Context, body C
 
 // GetRoomWithResponse Get a room that the session is in
 //
+// Returns the room after all events up to its `lastSeq`. A client that follows the room with a
+// stream does not need this call.
+//
 // Returns a wrapper object for the known response body format(s).
 //
 // Corresponds with GET /v1/rooms/{roomID} (the `GetRoom` operationId).
-func (c *ClientWithResponses) GetRoomWithResponse(ctx context.Context, roomID RoomID, params *GetRoomParams, reqEditors ...RequestEditorFn) (*GetRoomResponse, error) {
+func (c *ClientWithResponses) GetRoomWithResponse(ctx context.Context, roomID PathRoomID, params *GetRoomParams, reqEditors ...RequestEditorFn) (*GetRoomResponse, error) {
 	rsp, err := c.GetRoom(ctx, roomID, params, reqEditors...)
 	if err != nil {
 		return nil, err
@@ -17295,7 +17404,7 @@ func (c *ClientWithResponses) GetRoomWithResponse(ctx context.Context, roomID Ro
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with PATCH /v1/rooms/{roomID} (the `UpdateRoom` operationId).
-func (c *ClientWithResponses) UpdateRoomWithBodyWithResponse(ctx context.Context, roomID RoomID, params *UpdateRoomParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateRoomResponse, error) {
+func (c *ClientWithResponses) UpdateRoomWithBodyWithResponse(ctx context.Context, roomID PathRoomID, params *UpdateRoomParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateRoomResponse, error) {
 	rsp, err := c.UpdateRoomWithBody(ctx, roomID, params, contentType, body, reqEditors...)
 	if err != nil {
 		return nil, err
@@ -17327,7 +17436,7 @@ func (c *ClientWithResponses) UpdateRoomWithBodyWithResponse(ctx context.Context
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with PATCH /v1/rooms/{roomID} (the `UpdateRoom` operationId).
-func (c *ClientWithResponses) UpdateRoomWithResponse(ctx context.Context, roomID RoomID, params *UpdateRoomParams, body UpdateRoomJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateRoomResponse, error) {
+func (c *ClientWithResponses) UpdateRoomWithResponse(ctx context.Context, roomID PathRoomID, params *UpdateRoomParams, body UpdateRoomJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateRoomResponse, error) {
 	rsp, err := c.UpdateRoom(ctx, roomID, params, body, reqEditors...)
 	if err != nil {
 		return nil, err
@@ -17337,10 +17446,13 @@ func (c *ClientWithResponses) UpdateRoomWithResponse(ctx context.Context, roomID
 
 // GetRoomAttributesWithResponse Get the attributes of a room
 //
+// Returns all attributes and their version, which is the seq of the event that last changed
+// them. A `roomAttributesUpdated` event with this seq or a smaller one is already included.
+//
 // Returns a wrapper object for the known response body format(s).
 //
 // Corresponds with GET /v1/rooms/{roomID}/attributes (the `GetRoomAttributes` operationId).
-func (c *ClientWithResponses) GetRoomAttributesWithResponse(ctx context.Context, roomID RoomID, reqEditors ...RequestEditorFn) (*GetRoomAttributesResponse, error) {
+func (c *ClientWithResponses) GetRoomAttributesWithResponse(ctx context.Context, roomID PathRoomID, reqEditors ...RequestEditorFn) (*GetRoomAttributesResponse, error) {
 	rsp, err := c.GetRoomAttributes(ctx, roomID, reqEditors...)
 	if err != nil {
 		return nil, err
@@ -17364,7 +17476,7 @@ func (c *ClientWithResponses) GetRoomAttributesWithResponse(ctx context.Context,
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with PATCH /v1/rooms/{roomID}/attributes (the `UpdateRoomAttributes` operationId).
-func (c *ClientWithResponses) UpdateRoomAttributesWithBodyWithResponse(ctx context.Context, roomID RoomID, params *UpdateRoomAttributesParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateRoomAttributesResponse, error) {
+func (c *ClientWithResponses) UpdateRoomAttributesWithBodyWithResponse(ctx context.Context, roomID PathRoomID, params *UpdateRoomAttributesParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateRoomAttributesResponse, error) {
 	rsp, err := c.UpdateRoomAttributesWithBody(ctx, roomID, params, contentType, body, reqEditors...)
 	if err != nil {
 		return nil, err
@@ -17388,7 +17500,7 @@ func (c *ClientWithResponses) UpdateRoomAttributesWithBodyWithResponse(ctx conte
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with PATCH /v1/rooms/{roomID}/attributes (the `UpdateRoomAttributes` operationId).
-func (c *ClientWithResponses) UpdateRoomAttributesWithResponse(ctx context.Context, roomID RoomID, params *UpdateRoomAttributesParams, body UpdateRoomAttributesJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateRoomAttributesResponse, error) {
+func (c *ClientWithResponses) UpdateRoomAttributesWithResponse(ctx context.Context, roomID PathRoomID, params *UpdateRoomAttributesParams, body UpdateRoomAttributesJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateRoomAttributesResponse, error) {
 	rsp, err := c.UpdateRoomAttributes(ctx, roomID, params, body, reqEditors...)
 	if err != nil {
 		return nil, err
@@ -17404,7 +17516,7 @@ func (c *ClientWithResponses) UpdateRoomAttributesWithResponse(ctx context.Conte
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with POST /v1/rooms/{roomID}/enter (the `EnterRoom` operationId).
-func (c *ClientWithResponses) EnterRoomWithBodyWithResponse(ctx context.Context, roomID RoomID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*EnterRoomResponse, error) {
+func (c *ClientWithResponses) EnterRoomWithBodyWithResponse(ctx context.Context, roomID PathRoomID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*EnterRoomResponse, error) {
 	rsp, err := c.EnterRoomWithBody(ctx, roomID, contentType, body, reqEditors...)
 	if err != nil {
 		return nil, err
@@ -17420,7 +17532,7 @@ func (c *ClientWithResponses) EnterRoomWithBodyWithResponse(ctx context.Context,
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with POST /v1/rooms/{roomID}/enter (the `EnterRoom` operationId).
-func (c *ClientWithResponses) EnterRoomWithResponse(ctx context.Context, roomID RoomID, body EnterRoomJSONRequestBody, reqEditors ...RequestEditorFn) (*EnterRoomResponse, error) {
+func (c *ClientWithResponses) EnterRoomWithResponse(ctx context.Context, roomID PathRoomID, body EnterRoomJSONRequestBody, reqEditors ...RequestEditorFn) (*EnterRoomResponse, error) {
 	rsp, err := c.EnterRoom(ctx, roomID, body, reqEditors...)
 	if err != nil {
 		return nil, err
@@ -17435,7 +17547,7 @@ func (c *ClientWithResponses) EnterRoomWithResponse(ctx context.Context, roomID 
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with POST /v1/rooms/{roomID}/join (the `JoinRoom` operationId).
-func (c *ClientWithResponses) JoinRoomWithBodyWithResponse(ctx context.Context, roomID RoomID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*JoinRoomResponse, error) {
+func (c *ClientWithResponses) JoinRoomWithBodyWithResponse(ctx context.Context, roomID PathRoomID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*JoinRoomResponse, error) {
 	rsp, err := c.JoinRoomWithBody(ctx, roomID, contentType, body, reqEditors...)
 	if err != nil {
 		return nil, err
@@ -17450,7 +17562,7 @@ func (c *ClientWithResponses) JoinRoomWithBodyWithResponse(ctx context.Context, 
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with POST /v1/rooms/{roomID}/join (the `JoinRoom` operationId).
-func (c *ClientWithResponses) JoinRoomWithResponse(ctx context.Context, roomID RoomID, body JoinRoomJSONRequestBody, reqEditors ...RequestEditorFn) (*JoinRoomResponse, error) {
+func (c *ClientWithResponses) JoinRoomWithResponse(ctx context.Context, roomID PathRoomID, body JoinRoomJSONRequestBody, reqEditors ...RequestEditorFn) (*JoinRoomResponse, error) {
 	rsp, err := c.JoinRoom(ctx, roomID, body, reqEditors...)
 	if err != nil {
 		return nil, err
@@ -17466,7 +17578,7 @@ func (c *ClientWithResponses) JoinRoomWithResponse(ctx context.Context, roomID R
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with POST /v1/rooms/{roomID}/kick (the `KickMembers` operationId).
-func (c *ClientWithResponses) KickMembersWithBodyWithResponse(ctx context.Context, roomID RoomID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*KickMembersResponse, error) {
+func (c *ClientWithResponses) KickMembersWithBodyWithResponse(ctx context.Context, roomID PathRoomID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*KickMembersResponse, error) {
 	rsp, err := c.KickMembersWithBody(ctx, roomID, contentType, body, reqEditors...)
 	if err != nil {
 		return nil, err
@@ -17482,7 +17594,7 @@ func (c *ClientWithResponses) KickMembersWithBodyWithResponse(ctx context.Contex
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with POST /v1/rooms/{roomID}/kick (the `KickMembers` operationId).
-func (c *ClientWithResponses) KickMembersWithResponse(ctx context.Context, roomID RoomID, body KickMembersJSONRequestBody, reqEditors ...RequestEditorFn) (*KickMembersResponse, error) {
+func (c *ClientWithResponses) KickMembersWithResponse(ctx context.Context, roomID PathRoomID, body KickMembersJSONRequestBody, reqEditors ...RequestEditorFn) (*KickMembersResponse, error) {
 	rsp, err := c.KickMembers(ctx, roomID, body, reqEditors...)
 	if err != nil {
 		return nil, err
@@ -17498,7 +17610,7 @@ func (c *ClientWithResponses) KickMembersWithResponse(ctx context.Context, roomI
 // Returns a wrapper object for the known response body format(s).
 //
 // Corresponds with POST /v1/rooms/{roomID}/leave (the `LeaveRoom` operationId).
-func (c *ClientWithResponses) LeaveRoomWithResponse(ctx context.Context, roomID RoomID, reqEditors ...RequestEditorFn) (*LeaveRoomResponse, error) {
+func (c *ClientWithResponses) LeaveRoomWithResponse(ctx context.Context, roomID PathRoomID, reqEditors ...RequestEditorFn) (*LeaveRoomResponse, error) {
 	rsp, err := c.LeaveRoom(ctx, roomID, reqEditors...)
 	if err != nil {
 		return nil, err
@@ -17520,7 +17632,7 @@ func (c *ClientWithResponses) LeaveRoomWithResponse(ctx context.Context, roomID 
 // Returns a wrapper object for the known response body format(s).
 //
 // Corresponds with GET /v1/rooms/{roomID}/member-attributes (the `ListMemberAttributes` operationId).
-func (c *ClientWithResponses) ListMemberAttributesWithResponse(ctx context.Context, roomID RoomID, params *ListMemberAttributesParams, reqEditors ...RequestEditorFn) (*ListMemberAttributesResponse, error) {
+func (c *ClientWithResponses) ListMemberAttributesWithResponse(ctx context.Context, roomID PathRoomID, params *ListMemberAttributesParams, reqEditors ...RequestEditorFn) (*ListMemberAttributesResponse, error) {
 	rsp, err := c.ListMemberAttributes(ctx, roomID, params, reqEditors...)
 	if err != nil {
 		return nil, err
@@ -17543,7 +17655,7 @@ func (c *ClientWithResponses) ListMemberAttributesWithResponse(ctx context.Conte
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with PATCH /v1/rooms/{roomID}/member-attributes (the `UpdateMemberAttributes` operationId).
-func (c *ClientWithResponses) UpdateMemberAttributesWithBodyWithResponse(ctx context.Context, roomID RoomID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateMemberAttributesResponse, error) {
+func (c *ClientWithResponses) UpdateMemberAttributesWithBodyWithResponse(ctx context.Context, roomID PathRoomID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateMemberAttributesResponse, error) {
 	rsp, err := c.UpdateMemberAttributesWithBody(ctx, roomID, contentType, body, reqEditors...)
 	if err != nil {
 		return nil, err
@@ -17566,7 +17678,7 @@ func (c *ClientWithResponses) UpdateMemberAttributesWithBodyWithResponse(ctx con
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with PATCH /v1/rooms/{roomID}/member-attributes (the `UpdateMemberAttributes` operationId).
-func (c *ClientWithResponses) UpdateMemberAttributesWithResponse(ctx context.Context, roomID RoomID, body UpdateMemberAttributesJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateMemberAttributesResponse, error) {
+func (c *ClientWithResponses) UpdateMemberAttributesWithResponse(ctx context.Context, roomID PathRoomID, body UpdateMemberAttributesJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateMemberAttributesResponse, error) {
 	rsp, err := c.UpdateMemberAttributes(ctx, roomID, body, reqEditors...)
 	if err != nil {
 		return nil, err
@@ -17599,7 +17711,7 @@ func (c *ClientWithResponses) UpdateMemberAttributesWithResponse(ctx context.Con
 // Returns a wrapper object for the known response body format(s).
 //
 // Corresponds with GET /v1/rooms/{roomID}/members (the `ListMembers` operationId).
-func (c *ClientWithResponses) ListMembersWithResponse(ctx context.Context, roomID RoomID, params *ListMembersParams, reqEditors ...RequestEditorFn) (*ListMembersResponse, error) {
+func (c *ClientWithResponses) ListMembersWithResponse(ctx context.Context, roomID PathRoomID, params *ListMembersParams, reqEditors ...RequestEditorFn) (*ListMembersResponse, error) {
 	rsp, err := c.ListMembers(ctx, roomID, params, reqEditors...)
 	if err != nil {
 		return nil, err
@@ -17615,7 +17727,7 @@ func (c *ClientWithResponses) ListMembersWithResponse(ctx context.Context, roomI
 // Returns a wrapper object for the known response body format(s).
 //
 // Corresponds with GET /v1/rooms/{roomID}/members/count (the `CountMembers` operationId).
-func (c *ClientWithResponses) CountMembersWithResponse(ctx context.Context, roomID RoomID, reqEditors ...RequestEditorFn) (*CountMembersResponse, error) {
+func (c *ClientWithResponses) CountMembersWithResponse(ctx context.Context, roomID PathRoomID, reqEditors ...RequestEditorFn) (*CountMembersResponse, error) {
 	rsp, err := c.CountMembers(ctx, roomID, reqEditors...)
 	if err != nil {
 		return nil, err
@@ -17642,7 +17754,7 @@ func (c *ClientWithResponses) CountMembersWithResponse(ctx context.Context, room
 // Returns a wrapper object for the known response body format(s).
 //
 // Corresponds with GET /v1/rooms/{roomID}/messages (the `ListRoomMessages` operationId).
-func (c *ClientWithResponses) ListRoomMessagesWithResponse(ctx context.Context, roomID RoomID, params *ListRoomMessagesParams, reqEditors ...RequestEditorFn) (*ListRoomMessagesResponse, error) {
+func (c *ClientWithResponses) ListRoomMessagesWithResponse(ctx context.Context, roomID PathRoomID, params *ListRoomMessagesParams, reqEditors ...RequestEditorFn) (*ListRoomMessagesResponse, error) {
 	rsp, err := c.ListRoomMessages(ctx, roomID, params, reqEditors...)
 	if err != nil {
 		return nil, err
@@ -17674,7 +17786,7 @@ func (c *ClientWithResponses) ListRoomMessagesWithResponse(ctx context.Context, 
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with POST /v1/rooms/{roomID}/messages (the `SendRoomMessage` operationId).
-func (c *ClientWithResponses) SendRoomMessageWithBodyWithResponse(ctx context.Context, roomID RoomID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SendRoomMessageResponse, error) {
+func (c *ClientWithResponses) SendRoomMessageWithBodyWithResponse(ctx context.Context, roomID PathRoomID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SendRoomMessageResponse, error) {
 	rsp, err := c.SendRoomMessageWithBody(ctx, roomID, contentType, body, reqEditors...)
 	if err != nil {
 		return nil, err
@@ -17706,7 +17818,7 @@ func (c *ClientWithResponses) SendRoomMessageWithBodyWithResponse(ctx context.Co
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with POST /v1/rooms/{roomID}/messages (the `SendRoomMessage` operationId).
-func (c *ClientWithResponses) SendRoomMessageWithResponse(ctx context.Context, roomID RoomID, body SendRoomMessageJSONRequestBody, reqEditors ...RequestEditorFn) (*SendRoomMessageResponse, error) {
+func (c *ClientWithResponses) SendRoomMessageWithResponse(ctx context.Context, roomID PathRoomID, body SendRoomMessageJSONRequestBody, reqEditors ...RequestEditorFn) (*SendRoomMessageResponse, error) {
 	rsp, err := c.SendRoomMessage(ctx, roomID, body, reqEditors...)
 	if err != nil {
 		return nil, err
@@ -17726,7 +17838,7 @@ func (c *ClientWithResponses) SendRoomMessageWithResponse(ctx context.Context, r
 // Returns a wrapper object for the known response body format(s).
 //
 // Corresponds with DELETE /v1/rooms/{roomID}/messages/{messageID} (the `RecallMessage` operationId).
-func (c *ClientWithResponses) RecallMessageWithResponse(ctx context.Context, roomID RoomID, messageID MessageID, reqEditors ...RequestEditorFn) (*RecallMessageResponse, error) {
+func (c *ClientWithResponses) RecallMessageWithResponse(ctx context.Context, roomID PathRoomID, messageID PathMessageID, reqEditors ...RequestEditorFn) (*RecallMessageResponse, error) {
 	rsp, err := c.RecallMessage(ctx, roomID, messageID, reqEditors...)
 	if err != nil {
 		return nil, err
@@ -17743,7 +17855,7 @@ func (c *ClientWithResponses) RecallMessageWithResponse(ctx context.Context, roo
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with POST /v1/rooms/{roomID}/switch (the `SwitchRoom` operationId).
-func (c *ClientWithResponses) SwitchRoomWithBodyWithResponse(ctx context.Context, roomID RoomID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SwitchRoomResponse, error) {
+func (c *ClientWithResponses) SwitchRoomWithBodyWithResponse(ctx context.Context, roomID PathRoomID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SwitchRoomResponse, error) {
 	rsp, err := c.SwitchRoomWithBody(ctx, roomID, contentType, body, reqEditors...)
 	if err != nil {
 		return nil, err
@@ -17760,7 +17872,7 @@ func (c *ClientWithResponses) SwitchRoomWithBodyWithResponse(ctx context.Context
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with POST /v1/rooms/{roomID}/switch (the `SwitchRoom` operationId).
-func (c *ClientWithResponses) SwitchRoomWithResponse(ctx context.Context, roomID RoomID, body SwitchRoomJSONRequestBody, reqEditors ...RequestEditorFn) (*SwitchRoomResponse, error) {
+func (c *ClientWithResponses) SwitchRoomWithResponse(ctx context.Context, roomID PathRoomID, body SwitchRoomJSONRequestBody, reqEditors ...RequestEditorFn) (*SwitchRoomResponse, error) {
 	rsp, err := c.SwitchRoom(ctx, roomID, body, reqEditors...)
 	if err != nil {
 		return nil, err
@@ -17825,6 +17937,9 @@ func (c *ClientWithResponses) EndSessionWithResponse(ctx context.Context, reqEdi
 }
 
 // GetSessionWithResponse Get the current session
+//
+// Returns the session that the key belongs to. A client that kept its key, such as over a
+// reload of its page, finds out here whether the session still exists.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -17938,7 +18053,7 @@ func (c *ClientWithResponses) RenewTokenWithResponse(ctx context.Context, body R
 // Returns a wrapper object for the known response body format(s).
 //
 // Corresponds with GET /v1/users/{userID}/messages (the `ListPeerMessages` operationId).
-func (c *ClientWithResponses) ListPeerMessagesWithResponse(ctx context.Context, userID PeerID, params *ListPeerMessagesParams, reqEditors ...RequestEditorFn) (*ListPeerMessagesResponse, error) {
+func (c *ClientWithResponses) ListPeerMessagesWithResponse(ctx context.Context, userID PathPeerID, params *ListPeerMessagesParams, reqEditors ...RequestEditorFn) (*ListPeerMessagesResponse, error) {
 	rsp, err := c.ListPeerMessages(ctx, userID, params, reqEditors...)
 	if err != nil {
 		return nil, err
@@ -17968,7 +18083,7 @@ func (c *ClientWithResponses) ListPeerMessagesWithResponse(ctx context.Context, 
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with POST /v1/users/{userID}/messages (the `SendPeerMessage` operationId).
-func (c *ClientWithResponses) SendPeerMessageWithBodyWithResponse(ctx context.Context, userID PeerID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SendPeerMessageResponse, error) {
+func (c *ClientWithResponses) SendPeerMessageWithBodyWithResponse(ctx context.Context, userID PathPeerID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SendPeerMessageResponse, error) {
 	rsp, err := c.SendPeerMessageWithBody(ctx, userID, contentType, body, reqEditors...)
 	if err != nil {
 		return nil, err
@@ -17998,7 +18113,7 @@ func (c *ClientWithResponses) SendPeerMessageWithBodyWithResponse(ctx context.Co
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with POST /v1/users/{userID}/messages (the `SendPeerMessage` operationId).
-func (c *ClientWithResponses) SendPeerMessageWithResponse(ctx context.Context, userID PeerID, body SendPeerMessageJSONRequestBody, reqEditors ...RequestEditorFn) (*SendPeerMessageResponse, error) {
+func (c *ClientWithResponses) SendPeerMessageWithResponse(ctx context.Context, userID PathPeerID, body SendPeerMessageJSONRequestBody, reqEditors ...RequestEditorFn) (*SendPeerMessageResponse, error) {
 	rsp, err := c.SendPeerMessage(ctx, userID, body, reqEditors...)
 	if err != nil {
 		return nil, err
@@ -18016,7 +18131,7 @@ func (c *ClientWithResponses) SendPeerMessageWithResponse(ctx context.Context, u
 // Returns a wrapper object for the known response body format(s).
 //
 // Corresponds with DELETE /v1/users/{userID}/messages/{messageID} (the `RecallPeerMessage` operationId).
-func (c *ClientWithResponses) RecallPeerMessageWithResponse(ctx context.Context, userID PeerID, messageID MessageID, reqEditors ...RequestEditorFn) (*RecallPeerMessageResponse, error) {
+func (c *ClientWithResponses) RecallPeerMessageWithResponse(ctx context.Context, userID PathPeerID, messageID PathMessageID, reqEditors ...RequestEditorFn) (*RecallPeerMessageResponse, error) {
 	rsp, err := c.RecallPeerMessage(ctx, userID, messageID, reqEditors...)
 	if err != nil {
 		return nil, err
