@@ -20,8 +20,8 @@ import (
 
 // feedStore has the store methods for the feed.
 type feedStore interface {
-	FeedEnd(ctx context.Context) (room.FeedCursor, error)
-	FeedAfter(ctx context.Context, after room.FeedCursor, n int) (room.FeedPage, error)
+	FeedEnd(ctx context.Context, parts room.FeedParts) (room.FeedCursor, error)
+	FeedAfter(ctx context.Context, after room.FeedCursor, parts room.FeedParts, n int) (room.FeedPage, error)
 	Committed() <-chan struct{}
 }
 
@@ -49,13 +49,14 @@ const (
 	defaultFeedWriteTimeout = 10 * time.Second
 )
 
-// streamAdminEvents serves the feed, which contains the events of all rooms.
+// streamAdminEvents serves the feed, which contains the events of all rooms, and of users if the
+// request includes them.
 func (a *api) streamAdminEvents(w http.ResponseWriter, r *http.Request) error {
 	_, expiresAt, err := a.authenticateAdmin(r)
 	if err != nil {
 		return err
 	}
-	cursor, err := readFeedCursor(r)
+	cursor, parts, err := readFeedQuery(r)
 	if err != nil {
 		return err
 	}
@@ -72,7 +73,7 @@ func (a *api) streamAdminEvents(w http.ResponseWriter, r *http.Request) error {
 	if a.shutdown.feedsEnded() {
 		return fmt.Errorf("%w (stopping)", room.ErrUnavailable)
 	}
-	f := &feed{api: a, conn: responseConn{w, http.NewResponseController(w)}, drain: a.shutdown.feedDrain()}
+	f := &feed{api: a, parts: parts, conn: responseConn{w, http.NewResponseController(w)}, drain: a.shutdown.feedDrain()}
 	ready, err := f.start(r.Context(), cursor)
 	if err != nil {
 		return err
@@ -102,6 +103,7 @@ var (
 // feed is one open feed. Only the goroutine of its request uses it.
 type feed struct {
 	api    *api
+	parts  room.FeedParts
 	conn   responseConn
 	buf    []byte
 	cursor room.FeedCursor
@@ -118,12 +120,12 @@ func (f *feed) start(ctx context.Context, cursor *room.FeedCursor) (ready room.F
 	ctx, cancel := context.WithTimeoutCause(ctx, callTimeout, errCallTimeout)
 	defer cancel()
 	if cursor == nil {
-		f.cursor, err = f.api.Store.FeedEnd(ctx)
+		f.cursor, err = f.api.Store.FeedEnd(ctx, f.parts)
 		return room.FeedReady{}, err
 	}
 	// The log is read before anything is written, so that a failure of the database is reported by
 	// the status.
-	page, err := f.api.Store.FeedAfter(ctx, *cursor, 1)
+	page, err := f.api.Store.FeedAfter(ctx, *cursor, f.parts, 1)
 	if err != nil {
 		return room.FeedReady{}, err
 	}
@@ -214,7 +216,7 @@ func (f *feed) run(ctx context.Context, ready room.FeedReady, expired <-chan tim
 func (f *feed) sendNext(ctx context.Context) (room.FeedPage, error) {
 	reading, cancel := context.WithTimeoutCause(ctx, callTimeout, errCallTimeout)
 	defer cancel()
-	page, err := f.api.Store.FeedAfter(reading, f.cursor, feedPageEvents)
+	page, err := f.api.Store.FeedAfter(reading, f.cursor, f.parts, feedPageEvents)
 	if err != nil {
 		if ctx.Err() == nil {
 			f.api.Log.Warn("feed read failed", "requestID", requestID(ctx), "error", err)
@@ -270,23 +272,42 @@ func (f *feed) flush() error {
 	return err
 }
 
-// readFeedCursor returns the cursor in the header of a request or else in its query; nil if there
-// is none. An empty one is an error: if the feed started with the next event, a client that means
-// to resume would miss events.
-func readFeedCursor(r *http.Request) (*room.FeedCursor, error) {
-	q := readQuery(r, "last_event_id")
+// readFeedQuery returns the cursor in the header of a request or else in its query, and what the
+// feed includes. The cursor is nil if there is none. An empty one is an error: if the feed started
+// with the next event, a client that means to resume would miss events.
+func readFeedQuery(r *http.Request) (*room.FeedCursor, room.FeedParts, error) {
+	q := readQuery(r, "last_event_id", "include"+repeatable)
+	parts := q.feedParts("include")
 	text, where, sent := q.values.Get("last_event_id"), "query/last_event_id", q.has("last_event_id")
 	if header := r.Header.Values("Last-Event-ID"); len(header) > 0 {
 		text, where, sent = header[0], "header/Last-Event-ID", true
 	}
 	if !sent {
-		return nil, q.err()
+		return nil, parts, q.err()
 	}
 	c, ok := parseFeedCursor(text)
 	if !ok {
 		q.faults = append(q.faults, fault{where, "cursor", "must be an id of this feed"})
 	}
-	return &c, q.err()
+	return &c, parts, q.err()
+}
+
+// feedParts returns what the feed includes besides the events of rooms.
+func (q *query) feedParts(name string) (parts room.FeedParts) {
+	included := map[string]*bool{"sessions": &parts.Sessions, "peers": &parts.Peers}
+	for _, v := range q.values[name] {
+		part := included[v]
+		switch {
+		case part == nil:
+			q.fault(name, "oneof", "must be one of: sessions peers")
+			return parts
+		case *part:
+			q.fault(name, "unique", "contains the same value twice")
+			return parts
+		}
+		*part = true
+	}
+	return parts
 }
 
 // appendFeedCursor appends a position in the feed as an id: its epoch and its three numbers in base

@@ -340,6 +340,34 @@ CREATE TABLE token_voids (
     before timestamp with time zone NOT NULL
 );
 
+CREATE TABLE user_events (
+    kind text NOT NULL,
+    xact xid8 DEFAULT pg_current_xact_id() NOT NULL,
+    n bigint NOT NULL,
+    type text NOT NULL,
+    at timestamp with time zone NOT NULL,
+    log bigint,
+    seq bigint,
+    body text NOT NULL,
+    CONSTRAINT user_events_check CHECK (((kind = 'peer'::text) = ((log IS NOT NULL) AND (seq IS NOT NULL)))),
+    CONSTRAINT user_events_kind_check CHECK ((kind = ANY (ARRAY['session'::text, 'peer'::text])))
+);
+
+ALTER TABLE user_events ALTER COLUMN n ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME user_events_n_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE user_events_trimmed (
+    kind text NOT NULL,
+    xact xid8 NOT NULL,
+    n bigint NOT NULL
+);
+
 ALTER TABLE ONLY attendances
     ADD CONSTRAINT attendances_pkey PRIMARY KEY (session_id, generation);
 
@@ -430,6 +458,12 @@ ALTER TABLE sessions
 ALTER TABLE ONLY token_voids
     ADD CONSTRAINT token_voids_pkey PRIMARY KEY (user_id);
 
+ALTER TABLE ONLY user_events
+    ADD CONSTRAINT user_events_pkey PRIMARY KEY (kind, xact, n);
+
+ALTER TABLE ONLY user_events_trimmed
+    ADD CONSTRAINT user_events_trimmed_pkey PRIMARY KEY (kind);
+
 CREATE INDEX attendances_by_member ON attendances USING btree (generation, user_id);
 
 CREATE UNIQUE INDEX attendances_by_stay ON attendances USING btree (stay);
@@ -497,6 +531,8 @@ CREATE INDEX sessions_detached ON sessions USING btree (detached_at) WHERE ((end
 CREATE INDEX sessions_ended ON sessions USING btree (ended_at) WHERE (ended_at IS NOT NULL);
 
 CREATE INDEX sessions_expiring ON sessions USING btree (token_expires_at) WHERE (ended_at IS NULL);
+
+CREATE INDEX user_events_by_position ON user_events USING btree (log, seq) WHERE (log IS NOT NULL);
 
 CREATE TRIGGER count_added_media AFTER INSERT ON media REFERENCING NEW TABLE AS added FOR EACH STATEMENT EXECUTE FUNCTION count_media();
 

@@ -4,14 +4,22 @@ import "cmp"
 
 // The events of the feed that are not in a room's log.
 const (
-	TypeFeedReady     EventType = "feedReady"
-	TypeRoomCreated   EventType = "roomCreated"
-	TypeRoomDestroyed EventType = "roomDestroyed"
+	TypeFeedReady      EventType = "feedReady"
+	TypeRoomCreated    EventType = "roomCreated"
+	TypeRoomDestroyed  EventType = "roomDestroyed"
+	TypeSessionStarted EventType = "sessionStarted"
+	TypeSessionEnded   EventType = "sessionEnded"
 )
 
+// FeedParts says what a feed has besides the events of rooms.
+type FeedParts struct {
+	Sessions bool // the beginnings and ends of sessions
+	Peers    bool // messages between users, and their recalls
+}
+
 // FeedCursor is a position in the feed, which has the events of all rooms in one order. The
-// creation of a room comes before its events, with seq 0, and its destruction after them. The zero
-// cursor is before all events.
+// creation of a room comes before its events, with seq 0, and its destruction after them. Events of
+// users have Log 0, and a number as their Seq. The zero cursor is before all events.
 type FeedCursor struct {
 	// Epoch identifies the history of the database that the cursor belongs to; see OpenedStream.
 	// Only cursors of one epoch can be compared.
@@ -32,7 +40,8 @@ func (c FeedCursor) Before(d FeedCursor) bool {
 type FeedEvent struct {
 	Cursor FeedCursor
 	Type   EventType
-	// Data is encoded as JSON: an Event of a room's log, a Created or a Destroyed.
+	// Data is encoded as JSON: an Event of a log, a Created, a Destroyed, a Started or an
+	// Ended.
 	Data any
 }
 
@@ -65,6 +74,8 @@ type (
 	// read.
 	Created struct {
 		Room Room `json:"room"`
+		// OperatedInfo names the user who created the room; nil if an admin did.
+		OperatedInfo *OperatedInfo `json:"operatedInfo,omitempty"`
 	}
 	// Destroyed says that a room was destroyed.
 	Destroyed struct {
@@ -73,11 +84,35 @@ type (
 		Reason      DestroyReason `json:"reason"`
 		DestroyedAt Instant       `json:"destroyedAt"`
 	}
+	// Started says that a user has logged in.
+	Started struct {
+		SessionID SessionID `json:"sessionID"`
+		UserID    UserID    `json:"userID"`
+		UserName  string    `json:"userName"`
+		Device    string    `json:"device,omitempty"`
+		StartedAt Instant   `json:"startedAt"`
+	}
+	// Ended says that a session has ended. It has left its rooms in the same transaction.
+	Ended struct {
+		SessionID SessionID `json:"sessionID"`
+		UserID    UserID    `json:"userID"`
+		UserName  string    `json:"userName"`
+		Device    string    `json:"device,omitempty"`
+		Reason    EndReason `json:"reason"`
+		// AdminReason is the text that an admin gave; "" if no admin ended the session.
+		AdminReason string  `json:"adminReason,omitempty"`
+		EndedAt     Instant `json:"endedAt"`
+	}
 )
 
 func (FeedReady) Type() EventType { return TypeFeedReady }
 func (Created) Type() EventType   { return TypeRoomCreated }
 func (Destroyed) Type() EventType { return TypeRoomDestroyed }
+func (Started) Type() EventType   { return TypeSessionStarted }
+func (Ended) Type() EventType     { return TypeSessionEnded }
+
+// CreatedBy returns the event of a room that a user has created, or an admin, who has no ID.
+func CreatedBy(r Room, user UserID) Created { return Created{r, operatedBy(user)} }
 
 // DestroyReason says why a room was destroyed.
 type DestroyReason string

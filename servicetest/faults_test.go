@@ -138,14 +138,14 @@ func (p deadlineStore) OpenStream(ctx context.Context, id room.SessionID, epoch 
 	return p.Store.OpenStream(ctx, id, epoch, cursor)
 }
 
-func (p deadlineStore) FeedEnd(ctx context.Context) (room.FeedCursor, error) {
+func (p deadlineStore) FeedEnd(ctx context.Context, parts room.FeedParts) (room.FeedCursor, error) {
 	p.check(ctx, "the end of the feed")
-	return p.Store.FeedEnd(ctx)
+	return p.Store.FeedEnd(ctx, parts)
 }
 
-func (p deadlineStore) FeedAfter(ctx context.Context, after room.FeedCursor, n int) (room.FeedPage, error) {
+func (p deadlineStore) FeedAfter(ctx context.Context, after room.FeedCursor, parts room.FeedParts, n int) (room.FeedPage, error) {
 	p.check(ctx, "a page of the feed")
-	return p.Store.FeedAfter(ctx, after, n)
+	return p.Store.FeedAfter(ctx, after, parts, n)
 }
 
 // TestStoreCallsHaveDeadlines checks that a database that does not respond cannot block a call or

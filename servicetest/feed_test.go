@@ -183,6 +183,102 @@ func TestFeedAdminAndAttributeEvents(t *testing.T) {
 	}
 }
 
+// TestFeedOfUsers checks that a feed has the sessions and messages of users if it includes them, in
+// an order that can be resumed at each event, and that a recall deletes the message from it.
+func TestFeedOfUsers(t *testing.T) {
+	t.Parallel()
+	s := newService(t, func(c *setup) { c.store.FeedPeers = true })
+	admin := s.admin()
+	start := admin.feedEnd()
+	alice, bob := s.login("alice"), s.login("bob")
+	alice.enter("lobby")
+	first := alice.sendTo("bob", "secret")
+	bob.sendTo("alice", "kept")
+	alice.call("DELETE", peerPath("bob")+"/"+string(first.ID), nil).is(http.StatusNoContent)
+	admin.call("DELETE", "/v1/admin/users/bob/sessions?reason=enough", nil).is(http.StatusOK)
+	alice.logout()
+	var (
+		sessions = []string{"started alice", "started bob", "ended bob kickedOut enough", "ended alice loggedOut "}
+		peers    = []string{"to bob 1 recalled", "to alice 2 kept", "recall bob 1"}
+		rooms    = []string{"lobby created by alice", "lobby roomMemberJoined", "lobby roomMemberLeft", "lobby destroyed: empty"}
+	)
+	for include, want := range map[string][]string{
+		"":                               rooms,
+		"include=sessions":               slices.Concat(sessions[:2], rooms[:2], sessions[2:], rooms[2:]),
+		"include=peers":                  slices.Concat(rooms[:2], peers, rooms[2:]),
+		"include=peers&include=sessions": slices.Concat(sessions[:2], rooms[:2], peers, sessions[2:], rooms[2:]),
+	} {
+		for cursor, i := start, 0; i < len(want); i++ {
+			feed := admin.open("/v1/admin/events?"+include, resume(cursor))
+			if ready := expect[room.FeedReady](feed); !ready.Resumed {
+				t.Errorf("with %q, the feed begins with %+v", include, ready)
+			}
+			var got []string
+			for range want[i:] {
+				got = append(got, feed.nextUserSummary())
+				if len(got) == 1 {
+					cursor = feed.id
+				}
+			}
+			if diff := cmp.Diff(want[i:], got); diff != "" {
+				t.Errorf("feed with %q after event %d (-want +got):\n%s", include, i, diff)
+			}
+			feed.disconnect()
+		}
+	}
+	for query, rule := range map[string]string{
+		"include=rooms": "oneof", "include=": "oneof", "include=peers&include=peers": "unique", "include=peers,sessions": "oneof",
+	} {
+		admin.call("GET", "/v1/admin/events?"+query, nil).invalid("query/include", rule)
+	}
+}
+
+// TestFeedWithoutPeers checks that a server that does not keep messages between users says so.
+func TestFeedWithoutPeers(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	for _, cursor := range []string{"", "&last_event_id=1.0.0"} {
+		s.admin().call("GET", "/v1/admin/events?include=peers"+cursor, nil).refused(http.StatusConflict, "not_in_feed")
+	}
+}
+
+// feedEnd returns the cursor from which a feed continues with what happens from now on.
+func (c *client) feedEnd() string {
+	c.Helper()
+	feed, _ := c.follow("")
+	defer feed.disconnect()
+	return feed.id
+}
+
+// nextUserSummary returns the next event of a feed that includes users in short form.
+func (s *stream) nextUserSummary() string {
+	s.t.Helper()
+	switch e := s.next(); room.EventType(e.Type) {
+	case room.TypeSessionStarted:
+		return fmt.Sprintf("started %s", decoded[room.Started](s).UserID)
+	case room.TypeSessionEnded:
+		ended := decoded[room.Ended](s)
+		return fmt.Sprintf("ended %s %s %s", ended.UserID, ended.Reason, ended.AdminReason)
+	case room.TypePeerMessagesReceived:
+		m := decoded[room.PeerMessagesReceived](s).MessageList[0]
+		if m.Recalled {
+			return fmt.Sprintf("to %s %d recalled%s", m.Peer, m.Seq, m.Text)
+		}
+		return fmt.Sprintf("to %s %d %s", m.Peer, m.Seq, m.Text)
+	case room.TypePeerMessageRecalled:
+		recalled := decoded[room.PeerMessageRecalled](s)
+		return fmt.Sprintf("recall %s %d", recalled.Peer, recalled.RecalledSeq)
+	case room.TypeRoomCreated:
+		created := decoded[room.Created](s)
+		return fmt.Sprintf("%s created by %s", created.Room.ID, created.OperatedInfo.UserID)
+	case room.TypeRoomDestroyed:
+		d := decoded[room.Destroyed](s)
+		return fmt.Sprintf("%s destroyed: %s", d.RoomID, d.Reason)
+	default:
+		return fmt.Sprintf("%s %s", decoded[struct{ RoomID room.RoomID }](s).RoomID, e.Type)
+	}
+}
+
 func TestFeedInPages(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
@@ -408,8 +504,8 @@ type brokenFeed struct {
 	fail    func(room.FeedPage) (room.FeedPage, error)
 }
 
-func (b brokenFeed) FeedAfter(ctx context.Context, after room.FeedCursor, n int) (room.FeedPage, error) {
-	page, err := b.Store.FeedAfter(ctx, after, n)
+func (b brokenFeed) FeedAfter(ctx context.Context, after room.FeedCursor, parts room.FeedParts, n int) (room.FeedPage, error) {
+	page, err := b.Store.FeedAfter(ctx, after, parts, n)
 	if err == nil && b.failing.Load() {
 		return b.fail(page)
 	}

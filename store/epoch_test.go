@@ -21,7 +21,7 @@ func epochOf(t *testing.T, s *store.Store, session room.Session, cursor string) 
 	if err != nil {
 		t.Fatal(err)
 	}
-	feed, err := s.FeedAfter(t.Context(), room.FeedCursor{Epoch: cursor}, 1)
+	feed, err := s.FeedAfter(t.Context(), room.FeedCursor{Epoch: cursor}, room.FeedParts{}, 1)
 	if err != nil || feed.Epoch != opened.Epoch || feed.Foreign != opened.Foreign {
 		t.Errorf("epochs of the stream and the feed differ: got %q (foreign %t) and %q (foreign %t), %v",
 			opened.Epoch, opened.Foreign, feed.Epoch, feed.Foreign, err)

@@ -2,7 +2,9 @@ package store
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -15,87 +17,205 @@ import (
 // configuration does not set it.
 const DefaultFeedRetention = time.Hour
 
-// feedPage merges the three sources of the feed, each in order. Positions below the xmin of the
-// snapshot are complete, because every transaction that could write there has finished. The limit
-// is part of the text, because the planner must know it to use the indexes.
+// feedPage merges the sources of the feed, each in order. Positions below the xmin of the snapshot
+// are complete, because every transaction that could write there has finished. The limit is part of
+// the text, because the planner must know it to use the indexes.
 const feedPage = `
-	SELECT ` + roomColumns + `, p.xact, p.seq, p.type, p.at, p.body, coalesce(r.destroy_reason, '')
+	SELECT p.xact, p.log, p.seq, p.type, p.at, p.body, p.log_seq,
+		coalesce(r.room_id, ''), coalesce(r.destroy_reason, ''), coalesce(r.creator_id, '')
 	FROM (
-		(SELECT xact, generation, seq, type, at, body FROM events
+		(SELECT xact, generation AS log, seq, type, at, body, seq AS log_seq FROM events
 			WHERE (xact, generation, seq) > ($1, $2, $3) AND xact < pg_snapshot_xmin(pg_current_snapshot())
 			ORDER BY xact, generation, seq LIMIT %[1]d)
 		UNION ALL
-		(SELECT created_xact, generation, 0, $4, created_at, '' FROM rooms
+		(SELECT created_xact, generation, 0, $4, created_at, '', 0 FROM rooms
 			WHERE (created_xact, generation) > ($1, $2) AND created_xact < pg_snapshot_xmin(pg_current_snapshot())
 			ORDER BY created_xact, generation LIMIT %[1]d)
 		UNION ALL
-		(SELECT destroyed_xact, generation, last_seq + 1, $5, destroyed_at, '' FROM rooms JOIN logs USING (generation)
+		(SELECT destroyed_xact, generation, last_seq + 1, $5, destroyed_at, '', 0 FROM rooms JOIN logs USING (generation)
 			WHERE (destroyed_xact, generation) >= ($1, $2) AND (destroyed_xact, generation, last_seq + 1) > ($1, $2, $3)
 				AND destroyed_xact < pg_snapshot_xmin(pg_current_snapshot())
 			ORDER BY destroyed_xact, generation LIMIT %[1]d)
-	) p JOIN rooms r USING (generation)
-	ORDER BY p.xact, p.generation, p.seq LIMIT %[1]d`
+		%[2]s
+	) p LEFT JOIN LATERAL (
+		SELECT room_id, destroy_reason, creator_id FROM rooms WHERE generation = p.log LIMIT 1
+	) r ON true
+	ORDER BY p.xact, p.log, p.seq LIMIT %[1]d`
+
+// userEventsOf is the source of the events of a kind of user events. $6 is the n after which those
+// of transaction $1 follow.
+const userEventsOf = `
+		UNION ALL
+		(SELECT xact, 0, n, type, at, body, coalesce(seq, 0) FROM user_events
+			WHERE kind = '%[2]s' AND (xact, n) > ($1, $6) AND xact < pg_snapshot_xmin(pg_current_snapshot())
+			ORDER BY xact, n LIMIT %[1]d)`
+
+// The kinds of user events.
+const (
+	kindSession = "session"
+	kindPeer    = "peer"
+)
+
+// userEventKinds returns the kinds of user events that a feed has.
+func userEventKinds(parts room.FeedParts) (kinds []string) {
+	if parts.Sessions {
+		kinds = append(kinds, kindSession)
+	}
+	if parts.Peers {
+		kinds = append(kinds, kindPeer)
+	}
+	return kinds
+}
 
 // feedState is read after the page: an event that is purged in between may be reported as missing
 // although it was not, but never the other way round. A valid cursor is never ahead of FeedEnd.
 const feedState = `
-	SELECT t.xact, t.generation, t.seq,
+	SELECT t.xact, t.log, t.seq,
 		($1::xid8, $2::bigint, $3::bigint) > (pg_snapshot_xmax(s), 0, 0), pg_snapshot_xmin(s) < pg_snapshot_xmax(s)
-	FROM feed_trimmed t, pg_current_snapshot() s`
+	FROM (
+		SELECT xact, generation AS log, seq FROM feed_trimmed
+		UNION ALL SELECT xact, 0, n FROM user_events_trimmed WHERE kind = ANY ($4::text[])
+		ORDER BY 1 DESC, 2 DESC, 3 DESC LIMIT 1
+	) t, pg_current_snapshot() s`
 
 // FeedAfter returns the next events of the feed after a cursor, at most n, from transactions that
 // committed before the oldest one in flight. A reader that continues from the last event misses no
-// event and gets none twice.
-func (s *Store) FeedAfter(ctx context.Context, after room.FeedCursor, n int) (room.FeedPage, error) {
+// event and gets none twice. Errors: room.ErrNotInFeed.
+func (s *Store) FeedAfter(
+	ctx context.Context, after room.FeedCursor, parts room.FeedParts, n int,
+) (room.FeedPage, error) {
+	if err := s.checkParts(parts); err != nil {
+		return room.FeedPage{}, err
+	}
 	current := s.epoch()
 	page := room.FeedPage{Epoch: current.id, Foreign: !current.includes(after.Epoch)}
+	kinds := userEventKinds(parts)
+	sources, args := "", []any{after.Xact, after.Log, after.Seq, room.TypeRoomCreated, room.TypeRoomDestroyed}
+	for _, kind := range kinds {
+		sources += fmt.Sprintf(userEventsOf, n, kind)
+	}
+	if len(kinds) > 0 {
+		args = append(args, afterUserEvent(after))
+	}
+	var created []room.LogID
 	var b pgx.Batch
-	b.Queue(fmt.Sprintf(feedPage, n), after.Xact, after.Log, after.Seq, room.TypeRoomCreated, room.TypeRoomDestroyed).
-		Query(func(rows pgx.Rows) error {
-			for rows.Next() {
-				e, err := scanFeedEvent(rows)
-				if err != nil {
-					return err
-				}
-				e.Cursor.Epoch = current.id
-				page.Events = append(page.Events, e)
+	b.Queue(fmt.Sprintf(feedPage, n, sources), args...).Query(func(rows pgx.Rows) error {
+		for rows.Next() {
+			e, err := scanFeedEvent(rows)
+			if err != nil {
+				return err
 			}
-			return rows.Err()
-		})
-	b.Queue(feedState, after.Xact, after.Log, after.Seq).QueryRow(func(row pgx.Row) error {
+			if e.Type == room.TypeRoomCreated {
+				created = append(created, e.Cursor.Log)
+			}
+			e.Cursor.Epoch = current.id
+			page.Events = append(page.Events, e)
+		}
+		return rows.Err()
+	})
+	b.Queue(feedState, after.Xact, after.Log, after.Seq, append([]string{}, kinds...)).QueryRow(func(row pgx.Row) error {
 		return row.Scan(&page.Trimmed.Xact, &page.Trimmed.Log, &page.Trimmed.Seq, &page.Ahead, &page.Busy)
 	})
 	if err := s.pool.SendBatch(ctx, &b).Close(); err != nil {
 		return room.FeedPage{}, translate(err)
 	}
+	if len(created) > 0 {
+		if err := s.addCreatedRooms(ctx, created, &page); err != nil {
+			return room.FeedPage{}, translate(err)
+		}
+	}
 	return page, nil
+}
+
+// checkParts returns room.ErrNotInFeed if the feed does not have the parts.
+func (s *Store) checkParts(parts room.FeedParts) error {
+	if parts.Peers && !s.opts.FeedPeers {
+		return room.ErrNotInFeed
+	}
+	return nil
+}
+
+// afterUserEvent returns the number after which the user events of the cursor's transaction follow:
+// they come before the events of its rooms.
+func afterUserEvent(c room.FeedCursor) room.Seq {
+	if c.Log > 0 {
+		return maxSeq
+	}
+	return c.Seq
+}
+
+// addCreatedRooms adds to the creations of rooms in a page what the rooms are like now. A room that
+// was purged since the page was read is missing from it, and the page says so.
+func (s *Store) addCreatedRooms(ctx context.Context, created []room.LogID, page *room.FeedPage) error {
+	rows, err := s.pool.Query(ctx, "SELECT "+roomColumns+" FROM rooms r WHERE generation = ANY ($1)", created)
+	if err != nil {
+		return err
+	}
+	found, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (room.Room, error) { return scanRoom(row) })
+	if err != nil {
+		return err
+	}
+	rooms := make(map[room.LogID]room.Room, len(found))
+	for _, r := range found {
+		rooms[r.Generation] = r
+	}
+	for i, e := range page.Events {
+		c, ok := e.Data.(room.Created)
+		if !ok {
+			continue
+		}
+		if c.Room, ok = rooms[e.Cursor.Log]; !ok && page.Trimmed.Before(e.Cursor) {
+			page.Trimmed = e.Cursor
+		}
+		page.Events[i].Data = c
+	}
+	page.Events = slices.DeleteFunc(page.Events, func(e room.FeedEvent) bool {
+		c, ok := e.Data.(room.Created)
+		return ok && c.Room.Generation == 0
+	})
+	return nil
 }
 
 func scanFeedEvent(row pgx.Row) (room.FeedEvent, error) {
 	var (
-		e      room.FeedEvent
-		at     time.Time
-		body   string
-		reason room.DestroyReason
+		e       room.FeedEvent
+		at      time.Time
+		body    string
+		seq     room.Seq
+		id      room.RoomID
+		reason  room.DestroyReason
+		creator room.UserID
 	)
-	r, err := scanRoom(row, &e.Cursor.Xact, &e.Cursor.Seq, &e.Type, &at, &body, &reason)
+	err := row.Scan(&e.Cursor.Xact, &e.Cursor.Log, &e.Cursor.Seq, &e.Type, &at, &body, &seq, &id, &reason, &creator)
 	if err != nil {
 		return e, err
 	}
-	e.Cursor.Log = r.Generation
 	switch e.Type {
 	case room.TypeRoomCreated:
-		e.Data = room.Created{Room: r}
+		e.Data = room.CreatedBy(room.Room{}, creator)
 	case room.TypeRoomDestroyed:
-		e.Data = room.Destroyed{RoomID: r.ID, Generation: r.Generation, Reason: reason, DestroyedAt: room.InstantOf(at)}
+		e.Data = room.Destroyed{RoomID: id, Generation: e.Cursor.Log, Reason: reason, DestroyedAt: room.InstantOf(at)}
+	case room.TypeSessionStarted:
+		var started room.Started
+		err = json.Unmarshal([]byte(body), &started)
+		e.Data = started
+	case room.TypeSessionEnded:
+		var ended room.Ended
+		err = json.Unmarshal([]byte(body), &ended)
+		ended.EndedAt = room.InstantOf(at)
+		e.Data = ended
 	default:
-		e.Data, err = restore(room.Event{Room: r.ID, Log: r.Generation, Seq: e.Cursor.Seq, At: at.UTC()}, e.Type, body)
+		e.Data, err = restore(room.Event{Room: id, Log: e.Cursor.Log, Seq: seq, At: at.UTC()}, e.Type, body)
 	}
 	return e, err
 }
 
-// FeedEnd returns the cursor for a reader without one: all events from now on come after it.
-func (s *Store) FeedEnd(ctx context.Context) (room.FeedCursor, error) {
+// FeedEnd returns the cursor for a reader without one: all events from now on come after it. Errors:
+// room.ErrNotInFeed.
+func (s *Store) FeedEnd(ctx context.Context, parts room.FeedParts) (room.FeedCursor, error) {
+	if err := s.checkParts(parts); err != nil {
+		return room.FeedCursor{}, err
+	}
 	c := room.FeedCursor{Epoch: s.epoch().id}
 	err := s.pool.QueryRow(ctx, "SELECT pg_snapshot_xmin(pg_current_snapshot())").Scan(&c.Xact)
 	return c, translate(err)
@@ -117,18 +237,20 @@ func (s *Store) repairFeed(ctx context.Context) error {
 			OR EXISTS (SELECT FROM rooms WHERE created_xact >= pg_snapshot_xmax(s))
 			OR EXISTS (SELECT FROM rooms WHERE destroyed_xact >= pg_snapshot_xmax(s))
 			OR EXISTS (SELECT FROM feed_trimmed WHERE xact >= pg_snapshot_xmax(s))
+			OR EXISTS (SELECT FROM user_events WHERE kind IN ('session', 'peer') AND xact >= pg_snapshot_xmax(s))
+			OR EXISTS (SELECT FROM user_events_trimmed WHERE xact >= pg_snapshot_xmax(s))
 		FROM pg_current_snapshot() s`).Scan(&future)
 	if err != nil || !future {
 		return translate(err)
 	}
 	s.opts.Log.Warn("feed positions repaired: they were those of another database")
 	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
-		// Every transaction that writes events writes to rooms or logs first, so the lock stops
-		// them all. The update may affect all rows, so it has no timeout.
+		// Every transaction that writes events writes to one of these first, so the lock stops them
+		// all. The update may affect all rows, so it has no timeout.
 		if _, err := tx.Exec(ctx, "SET LOCAL statement_timeout = 0"); err != nil {
 			return err
 		}
-		if _, err := tx.Exec(ctx, "LOCK TABLE rooms, logs IN SHARE ROW EXCLUSIVE MODE"); err != nil {
+		if _, err := tx.Exec(ctx, "LOCK TABLE rooms, logs, user_events IN SHARE ROW EXCLUSIVE MODE"); err != nil {
 			return err
 		}
 		var next uint64
@@ -138,6 +260,7 @@ func (s *Store) repairFeed(ctx context.Context) error {
 		var b pgx.Batch
 		for _, position := range []struct{ table, column string }{
 			{"events", "xact"}, {"rooms", "created_xact"}, {"logs", "last_xact"}, {"rooms", "destroyed_xact"}, {"feed_trimmed", "xact"},
+			{"user_events", "xact"}, {"user_events_trimmed", "xact"},
 		} {
 			b.Queue("UPDATE "+position.table+" SET "+position.column+" = pg_current_xact_id() WHERE "+position.column+" >= $1", next)
 		}

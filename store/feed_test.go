@@ -23,7 +23,7 @@ import (
 // the order of its log.
 func TestFeedContainsEachEventOnce(t *testing.T) {
 	t.Parallel()
-	f := setup(t, store.Options{FeedRetention: 1000 * time.Hour})
+	f := setup(t, store.Options{FeedRetention: 1000 * time.Hour, FeedPeers: true})
 	const clients, rooms, steps = 8, 4, 250 // few clients, so that rooms become empty
 	var working sync.WaitGroup
 	for i := range clients {
@@ -42,7 +42,7 @@ func TestFeedContainsEachEventOnce(t *testing.T) {
 	}
 	finished := make(chan struct{})
 	go func() { defer close(finished); working.Wait() }()
-	r := reader{fixture: f, random: rand.New(rand.NewPCG(1, 2))}
+	r := reader{fixture: f, random: rand.New(rand.NewPCG(1, 2)), parts: room.FeedParts{Sessions: true, Peers: true}}
 	for more := true; more; {
 		select {
 		case <-finished:
@@ -66,6 +66,7 @@ func TestFeedContainsEachEventOnce(t *testing.T) {
 type reader struct {
 	fixture
 	random *rand.Rand
+	parts  room.FeedParts
 	cursor room.FeedCursor
 	kept   []room.FeedEvent
 }
@@ -73,7 +74,7 @@ type reader struct {
 // read reads a page and stores a part of it, like a consumer that is restarted.
 func (r *reader) read(t *testing.T) room.FeedPage {
 	t.Helper()
-	page, err := r.FeedAfter(t.Context(), r.cursor, 1+r.random.IntN(20))
+	page, err := r.FeedAfter(t.Context(), r.cursor, r.parts, 1+r.random.IntN(20))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -95,7 +96,7 @@ func (r *reader) read(t *testing.T) room.FeedPage {
 // the feed.
 func (r *reader) readAll(t *testing.T) {
 	t.Helper()
-	end, err := r.FeedEnd(t.Context())
+	end, err := r.FeedEnd(t.Context(), room.FeedParts{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -105,7 +106,7 @@ func (r *reader) readAll(t *testing.T) {
 	waitUntil(t, "the feed is read", func() bool {
 		for len(r.read(t).Events) > 0 {
 		}
-		now, err := r.FeedEnd(t.Context())
+		now, err := r.FeedEnd(t.Context(), room.FeedParts{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -116,12 +117,16 @@ func (r *reader) readAll(t *testing.T) {
 // check compares what was stored with the tables.
 func (r *reader) check(t *testing.T) {
 	t.Helper()
-	logs := make(map[room.LogID][]string)
+	logs, users := make(map[room.LogID][]string), make(map[room.LogID][]string)
 	for i, e := range r.kept {
 		if i > 0 && !r.kept[i-1].Cursor.Before(e.Cursor) {
 			t.Errorf("%v comes after %v", e.Cursor, r.kept[i-1].Cursor)
 		}
 		g := e.Cursor.Log
+		if g == 0 {
+			users[g] = append(users[g], userEvent(t, e))
+			continue
+		}
 		logs[g] = append(logs[g], fmt.Sprintf("%d %s", e.Cursor.Seq, e.Type))
 		checkData(t, e)
 	}
@@ -155,6 +160,61 @@ func (r *reader) check(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, logs); diff != "" {
 		t.Errorf("stored (-) and in the feed (+):\n%s", diff)
+	}
+	r.checkUsers(t, users[0])
+}
+
+// userEvent returns an event of a user in short form.
+func userEvent(t *testing.T, e room.FeedEvent) string {
+	switch data := e.Data.(type) {
+	case room.Started:
+		return fmt.Sprint("started ", data.SessionID, data.UserID)
+	case room.Ended:
+		return fmt.Sprint("ended ", data.SessionID, data.UserID, data.Reason)
+	case room.Event:
+		if m := room.MessagesOf(data.Body); len(m) == 1 {
+			return fmt.Sprint("message ", m[0].ID)
+		}
+		if recalled, ok := data.Body.(room.PeerMessageRecalled); ok {
+			return fmt.Sprint("recall ", recalled.MessageID)
+		}
+	}
+	t.Errorf("at %v there is %+v", e.Cursor, e.Data)
+	return ""
+}
+
+// checkUsers compares the events of users with the tables. The beginning of a session comes before
+// its end, and a message before its recall.
+func (r *reader) checkUsers(t *testing.T, got []string) {
+	t.Helper()
+	var want []string
+	if r.parts.Sessions {
+		want = append(want, query[[]string](t, r.fixture, `SELECT coalesce(array_agg(line), '{}') FROM (
+			SELECT 'started ' || session_id || user_id AS line FROM sessions
+			UNION ALL SELECT 'ended ' || session_id || user_id || end_reason FROM sessions WHERE ended_at IS NOT NULL) s`)...)
+	}
+	if r.parts.Peers {
+		want = append(want, query[[]string](t, r.fixture, `SELECT coalesce(array_agg(DISTINCT CASE type
+				WHEN 'peerMessageReceived' THEN 'message ' || (body::json #>> '{messageList,0,messageID}')
+				ELSE 'recall ' || (body::json ->> 'messageID') END), '{}')
+			FROM events WHERE type IN ('peerMessageReceived', 'peerMessageRecalled')`)...)
+	}
+	seen := make(map[string]bool)
+	for _, line := range got {
+		verb, of, _ := strings.Cut(line, " ")
+		switch {
+		case verb == "ended" && !seen["started "+of[:36]], verb == "recall" && !seen["message "+of]:
+			t.Errorf("%s comes first", line)
+		case verb == "started":
+			seen["started "+of[:36]] = true
+		default:
+			seen[line] = true
+		}
+	}
+	slices.Sort(want)
+	got = slices.Sorted(slices.Values(got))
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("events of users: stored (-) and in the feed (+):\n%s", diff)
 	}
 }
 
@@ -281,13 +341,58 @@ func TestFeedRetentionOfDestroyedRooms(t *testing.T) {
 	if n := query[int](t, f, "SELECT (SELECT count(*) FROM rooms) + (SELECT count(*) FROM events)"); n != 0 {
 		t.Errorf("%d rows are kept after the retention", n)
 	}
-	page, err := f.FeedAfter(t.Context(), end.Cursor, 10)
+	page, err := f.FeedAfter(t.Context(), end.Cursor, room.FeedParts{}, 10)
 	if err != nil || !end.Cursor.Before(page.Trimmed) {
 		t.Errorf("a reader that has not read everything is not informed: %+v, %v", page, err)
 	}
-	page, err = f.FeedAfter(t.Context(), r.cursor, 10)
+	page, err = f.FeedAfter(t.Context(), r.cursor, room.FeedParts{}, 10)
 	if err != nil || page.Trimmed.Before(r.cursor) || r.cursor.Before(page.Trimmed) {
 		t.Errorf("a reader that has read everything up to %v gets %+v, %v", r.cursor, page, err)
+	}
+}
+
+// TestFeedRetentionOfUsers: the events of users are retained for a time, messages not longer than in
+// the inboxes. Only a reader that includes them is informed.
+func TestFeedRetentionOfUsers(t *testing.T) {
+	t.Parallel()
+	f := setup(t, store.Options{FeedRetention: time.Hour, PeerRetention: time.Minute, FeedPeers: true})
+	begin, err := f.FeedEnd(t.Context(), room.FeedParts{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	alice := newUser(t, f, "alice")
+	newUser(t, f, "bob")
+	postPeer(t, f, alice, "bob", textDraft("old"))
+	f.clock.advance(time.Minute)
+	postPeer(t, f, alice, "bob", textDraft("new"))
+	check := func(what string, parts room.FeedParts, complete bool, want int) {
+		t.Helper()
+		waitUntil(t, "nothing holds the feed back", func() bool {
+			page, err := f.FeedAfter(t.Context(), begin, parts, 10)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if page.Busy {
+				return false
+			}
+			if len(page.Events) != want || begin.Before(page.Trimmed) == complete {
+				t.Errorf("%s, a feed with %+v returns %d events, and was trimmed up to %v", what, parts, len(page.Events), page.Trimmed)
+			}
+			return true
+		})
+	}
+	rooms, sessions, peers := room.FeedParts{}, room.FeedParts{Sessions: true}, room.FeedParts{Peers: true}
+	sweep(t, f)
+	check("after a minute", peers, false, 1)
+	check("after a minute", sessions, true, 2)
+	check("after a minute", rooms, true, 0)
+	f.clock.advance(time.Hour - time.Minute)
+	sweep(t, f)
+	check("after an hour", peers, false, 0)
+	check("after an hour", sessions, false, 0)
+	check("after an hour", rooms, true, 0)
+	if n := query[int](t, f, "SELECT count(*) FROM user_events"); n != 0 {
+		t.Errorf("%d rows are kept after the retention", n)
 	}
 }
 
@@ -295,15 +400,15 @@ func TestFeedCursorAheadOfTheFeed(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{})
 	for range 3 {
-		end, err := f.FeedEnd(t.Context())
+		end, err := f.FeedEnd(t.Context(), room.FeedParts{})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if page, err := f.FeedAfter(t.Context(), end, 1); err != nil || page.Ahead {
+		if page, err := f.FeedAfter(t.Context(), end, room.FeedParts{}, 1); err != nil || page.Ahead {
 			t.Errorf("the feed's own end %v is in the future: %v", end, err)
 		}
 		end.Xact += 1_000_000
-		if page, err := f.FeedAfter(t.Context(), end, 1); err != nil || !page.Ahead {
+		if page, err := f.FeedAfter(t.Context(), end, room.FeedParts{}, 1); err != nil || !page.Ahead {
 			t.Errorf("%v is not in the future: %v", end, err)
 		}
 		newSession(t, f.Store, "alice")
@@ -319,7 +424,7 @@ func TestFeedAfterARestoredDump(t *testing.T) {
 	enter(t, f, alice, "lobby")
 	enter(t, f, alice, "cellar")
 	leave(t, f, alice, "cellar")
-	for _, position := range []string{"events.xact", "rooms.created_xact", "logs.last_xact", "rooms.destroyed_xact", "feed_trimmed.xact"} {
+	for _, position := range []string{"events.xact", "rooms.created_xact", "logs.last_xact", "rooms.destroyed_xact", "feed_trimmed.xact", "user_events.xact"} {
 		table, column, _ := strings.Cut(position, ".")
 		query[int](t, f, fmt.Sprintf("WITH moved AS (UPDATE %[1]s SET %[2]s = (%[2]s::text::bigint + 1000000000)::text::xid8 RETURNING 1) SELECT count(*) FROM moved", table, column))
 	}

@@ -64,6 +64,8 @@ const appendPeerMessage = `
 		INSERT INTO events (generation, seq, type, at, peer_id, client_message_id, body)
 		SELECT log, last_seq, $6, $5, CASE WHEN own THEN $2 ELSE $1 END, CASE WHEN own THEN $3 END, CASE WHEN own THEN $7 ELSE $8 END
 		FROM advanced
+	), told AS (
+		INSERT INTO user_events (kind, type, at, log, seq, body) SELECT 'peer', $6, $5, log, last_seq, $7 FROM advanced WHERE own AND $10
 	)
 	SELECT facts.session_ended, facts.inbox, facts.blocked, coalesce(prior.seq, 0), coalesce(prior.body, ''),
 		coalesce(mine.log, 0), coalesce(mine.last_seq, 0), coalesce(theirs.last_seq, 0)
@@ -79,13 +81,13 @@ func (s *Store) appendPeer(ctx context.Context, send *room.PeerSend, m room.Mess
 	if ids := m.MediaIDs(); len(ids) > 0 {
 		// Both users may read the files from the commit on, which is when the message appears.
 		err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) (err error) {
-			if p, err = runPeerAppend(ctx, tx, send, m); err != nil || p.seq == 0 {
+			if p, err = runPeerAppend(ctx, tx, send, m, s.opts.FeedPeers); err != nil || p.seq == 0 {
 				return err
 			}
 			return recordMediaUses(ctx, tx, []room.LogID{p.inbox, p.facts.Inbox}, ids, nil, m.SentAt.Time())
 		})
 	} else {
-		p, err = runPeerAppend(ctx, s.pool, send, m)
+		p, err = runPeerAppend(ctx, s.pool, send, m, s.opts.FeedPeers)
 	}
 	if err != nil {
 		return room.Message{}, fmt.Errorf("append a peer message: %w", err)
@@ -112,8 +114,10 @@ type peerAppend struct {
 }
 
 // runPeerAppend runs the statements of a message between users in one round trip. If db is the
-// pool, they are one transaction.
-func runPeerAppend(ctx context.Context, db batcher, send *room.PeerSend, m room.Message) (p peerAppend, err error) {
+// pool, they are one transaction. The feed gets the message as it is in the sender's inbox.
+func runPeerAppend(
+	ctx context.Context, db batcher, send *room.PeerSend, m room.Message, toFeed bool,
+) (p peerAppend, err error) {
 	own, err := peerBody(m.With(send.Peer, 0))
 	if err != nil {
 		return p, err
@@ -132,7 +136,7 @@ func runPeerAppend(ctx context.Context, db batcher, send *room.PeerSend, m room.
 		retryID = &m.ClientMessageID
 	}
 	b.Queue(lockInboxes, m.Sender.ID, send.Peer)
-	b.Queue(appendPeerMessage, m.Sender.ID, send.Peer, retryID, send.Sender.Actor.Session(), m.SentAt.Time(), room.TypePeerMessagesReceived, own, theirs, send.StoppedByBlock()).
+	b.Queue(appendPeerMessage, m.Sender.ID, send.Peer, retryID, send.Sender.Actor.Session(), m.SentAt.Time(), room.TypePeerMessagesReceived, own, theirs, send.StoppedByBlock(), toFeed).
 		QueryRow(func(row pgx.Row) error {
 			return row.Scan(&p.facts.SessionEnded, &p.facts.Inbox, &p.facts.Blocked, &earlier, &body, &p.inbox, &p.seq, &p.peerSeq)
 		})

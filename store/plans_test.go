@@ -176,7 +176,7 @@ var wholeTables = []string{
 }
 
 // small is tables that have few rows, whatever happens.
-var small = []string{"nodes", "feed_trimmed", "goose_db_version", "media_bytes_of_all", "room_counts"}
+var small = []string{"nodes", "feed_trimmed", "user_events_trimmed", "goose_db_version", "media_bytes_of_all", "room_counts"}
 
 // dueSessions lists indexes that contain only rows on which something is due.
 var dueSessions = []string{"rooms_untold", "members_reconnecting"}
@@ -228,6 +228,9 @@ const fillTables = `
 	INSERT INTO blocks (log, user_id, blocked_at) SELECT log, 'user' || i, now() FROM (SELECT log FROM inboxes LIMIT 100) b, generate_series(1, 100) i;
 	INSERT INTO events (generation, seq, type, at, sender_id, client_message_id, body, xact)
 		SELECT 1 + i % 5000, 1 + i / 5000, 'roomMessageReceived', now(), 'user' || i, i::text, '{}', '1' FROM generate_series(0, 39999) i;
+	INSERT INTO user_events (kind, type, at, log, seq, body)
+		SELECT 'peer', 'peerMessageReceived', now(), i, 1, '{}' FROM generate_series(1, 10000) i;
+	INSERT INTO user_events (kind, type, at, body) SELECT 'session', 'sessionStarted', now(), '{}' FROM generate_series(1, 10000) i;
 	INSERT INTO media (media_id, owner_id, file_name, created_at, size, uses) SELECT md5(i::text)::uuid, 'user' || i, '', now(), 1, 1 FROM generate_series(1, 10000) i;
 	INSERT INTO media_uses (generation, media_id, used_at, for_all) SELECT i % 5000, md5(i::text)::uuid, now(), i % 2 = 0 FROM generate_series(1, 10000) i;
 	INSERT INTO media_readers (generation, media_id, user_id)

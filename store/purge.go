@@ -41,6 +41,17 @@ func (s *Store) purge(ctx context.Context, now time.Time) error {
 			break
 		}
 	}
+	for _, users := range []struct {
+		kind     string
+		retained time.Duration
+	}{
+		{kindSession, s.opts.FeedRetention},
+		{kindPeer, min(s.opts.FeedRetention, s.opts.PeerRetention)},
+	} {
+		if err := s.trimUserEvents(ctx, users.kind, now.Add(-users.retained)); err != nil {
+			return s.ignoreLocked(err)
+		}
+	}
 	for _, old := range []struct {
 		table, at string
 		before    time.Time
@@ -106,4 +117,33 @@ func (s *Store) purgeRooms(ctx context.Context, before time.Time) (bool, error) 
 	}
 	_, err = s.pool.Exec(ctx, "DELETE FROM rooms WHERE generation = ANY ($1)", due)
 	return len(due) == purgeRooms, err
+}
+
+// trimUserEvents deletes the events of users of a kind that are older than a time, from the oldest
+// up to the first that is retained, and records the gap in the feed.
+func (s *Store) trimUserEvents(ctx context.Context, kind string, before time.Time) error {
+	for range purgeBatches {
+		var deleted int
+		err := s.pool.QueryRow(ctx, `
+			WITH oldest AS MATERIALIZED (
+				SELECT xact, n, at FROM user_events WHERE kind = $1 ORDER BY xact, n LIMIT $3
+			), stays AS (
+				SELECT xact, n FROM oldest WHERE at > $2 ORDER BY xact, n LIMIT 1
+			), due AS (
+				SELECT xact, n FROM oldest WHERE coalesce((xact, n) < (SELECT xact, n FROM stays), true)
+			), gone AS (
+				DELETE FROM user_events WHERE kind = $1 AND (xact, n) <= (SELECT xact, n FROM due ORDER BY xact DESC, n DESC LIMIT 1)
+				RETURNING xact, n
+			), newest AS (
+				SELECT xact, n FROM gone ORDER BY xact DESC, n DESC LIMIT 1
+			), told AS (
+				UPDATE user_events_trimmed t SET xact = newest.xact, n = newest.n FROM newest
+				WHERE kind = $1 AND (t.xact, t.n) < (newest.xact, newest.n)
+			)
+			SELECT count(*) FROM gone`, kind, before, purgeBatch).Scan(&deleted)
+		if err != nil || deleted < purgeBatch {
+			return err
+		}
+	}
+	return nil
 }

@@ -86,7 +86,8 @@ func (s *Store) RecallPeer(ctx context.Context, by room.Actor, user, peer room.U
 			case m.Peer != side.peer:
 				return c, room.ErrMessageNotFound
 			}
-			if err := recallIn(&b, in, m, user, now, &c); err != nil {
+			toFeed := s.opts.FeedPeers && side.user == user
+			if err := recallIn(&b, in, m, user, now, toFeed, &c); err != nil {
 				return c, err
 			}
 		}
@@ -94,8 +95,11 @@ func (s *Store) RecallPeer(ctx context.Context, by room.Actor, user, peer room.U
 	}, inboxKey(user), inboxKey(peer))
 }
 
-// recallIn replaces a message by a tombstone in an inbox that the transaction has locked.
-func recallIn(b *pgx.Batch, in room.Inbox, m room.Message, by room.UserID, now time.Time, c *room.Change) error {
+// recallIn replaces a message by a tombstone in an inbox that the transaction has locked. The feed
+// gets the recall as it is in the sender's inbox.
+func recallIn(
+	b *pgx.Batch, in room.Inbox, m room.Message, by room.UserID, now time.Time, toFeed bool, c *room.Change,
+) error {
 	recalled := m
 	_, m, change, err := in.Recall(m, by, now)
 	if err != nil || len(change.Events) == 0 {
@@ -106,9 +110,19 @@ func recallIn(b *pgx.Batch, in room.Inbox, m room.Message, by room.UserID, now t
 		return err
 	}
 	b.Queue("UPDATE events SET body = $3 WHERE generation = $1 AND seq = $2", in.Log, m.Seq, tombstone)
+	b.Queue("UPDATE user_events SET body = $3 WHERE log = $1 AND seq = $2", in.Log, m.Seq, tombstone)
 	queueReleaseMedia(b, in.Log, recalled, now)
 	*c = c.And(change)
-	return queueInboxEvent(b, m.Peer, change.Events[0])
+	recall := change.Events[0]
+	if toFeed {
+		body, err := encodeBody(recall.Body)
+		if err != nil {
+			return err
+		}
+		b.Queue("INSERT INTO user_events (kind, type, at, log, seq, body) VALUES ('peer', $1, $2, $3, $4, $5)",
+			room.TypePeerMessageRecalled, now, in.Log, recall.Seq, string(body))
+	}
+	return queueInboxEvent(b, m.Peer, recall)
 }
 
 // messageByID returns a stored message of a log. The ID contains the instant at which the message

@@ -79,6 +79,13 @@ func (s *Store) CreateSession(
 		return err
 	}
 	created := s.now()
+	started, err := encodeBody(room.Started{
+		SessionID: session.ID, UserID: session.User.ID, UserName: session.User.Name, Device: session.Device,
+		StartedAt: room.InstantOf(created),
+	})
+	if err != nil {
+		return err
+	}
 	return s.inTx(ctx, by, func(tx pgx.Tx) (room.Change, error) {
 		// This lock differs from the lock of the user for joins: that one is taken after the row of
 		// the session, and this one before it.
@@ -91,13 +98,16 @@ func (s *Store) CreateSession(
 		_, err = tx.Exec(ctx, `
 			WITH first AS (
 				INSERT INTO inboxes (user_id) SELECT $2 WHERE NOT EXISTS (SELECT FROM inboxes WHERE user_id = $2) RETURNING log
+			), told AS (
+				INSERT INTO user_events (kind, type, at, body) VALUES ('session', $13, $8, $14)
 			)
 			INSERT INTO sessions (session_id, user_id, user_name, device, grants, key_hash, stream_key_hash,
 				created_at, token_expires_at, detached_at, token_issued_at, peers, media, inbox)
 			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $8, $10, $11, $12,
 				coalesce((SELECT log FROM first), (SELECT log FROM inboxes WHERE user_id = $2)))`,
 			session.ID, session.User.ID, session.User.Name, session.Device, grants, key[:], streamKey[:],
-			created, session.TokenExpiresAt, nullTime(session.TokenIssuedAt), peers, media)
+			created, session.TokenExpiresAt, nullTime(session.TokenIssuedAt), peers, media,
+			room.TypeSessionStarted, string(started))
 		if err != nil {
 			return room.Change{}, err
 		}
@@ -326,8 +336,14 @@ func endSessions(
 		c.Ended = append(c.Ended, room.EndedSession{Session: id, Reason: reason, AdminReason: adminReason})
 	}
 	_, err = tx.Exec(ctx, `
-		UPDATE sessions SET ended_at = $2, end_reason = $3, node_id = NULL, detached_at = coalesce(detached_at, $2)
-		WHERE session_id = ANY ($1)`, sessions, now, reason)
+		WITH ended AS (
+			UPDATE sessions SET ended_at = $2, end_reason = $3, node_id = NULL, detached_at = coalesce(detached_at, $2)
+			WHERE session_id = ANY ($1) RETURNING session_id, user_id, user_name, device
+		)
+		INSERT INTO user_events (kind, type, at, body)
+		SELECT 'session', $4, $2, json_build_object('sessionID', session_id, 'userID', user_id, 'userName', user_name,
+			'device', device, 'reason', $3::text, 'adminReason', $5::text)
+		FROM ended`, sessions, now, reason, room.TypeSessionEnded, adminReason)
 	if err != nil {
 		return room.Change{}, err
 	}

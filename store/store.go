@@ -40,9 +40,11 @@ type Options struct {
 	// have to be opened again. It is not called before the first RenewLease, and must not block.
 	Reset func()
 
-	// FeedRetention is how long the feed retains the events of a destroyed room; zero means one
-	// hour.
+	// FeedRetention is how long the feed retains the events of a destroyed room, and those of
+	// users; zero means one hour.
 	FeedRetention time.Duration
+	// FeedPeers keeps messages between users for the feed.
+	FeedPeers bool
 
 	// MessageRetention is how long the logs of existing rooms retain their events; zero means
 	// without limit.

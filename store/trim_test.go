@@ -24,7 +24,7 @@ func TestRoomLogsAreTrimmed(t *testing.T) {
 	alice, bob := session("alice"), session("bob")
 	openStream(t, f, alice)
 	openStream(t, f, bob)
-	begin, err := f.FeedEnd(t.Context())
+	begin, err := f.FeedEnd(t.Context(), room.FeedParts{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -82,12 +82,12 @@ func TestRoomLogsAreTrimmed(t *testing.T) {
 	checkInvariants(t, f)
 
 	// The feed reports a gap before its first event, and nowhere else.
-	feed, err := f.FeedAfter(t.Context(), begin, 100)
+	feed, err := f.FeedAfter(t.Context(), begin, room.FeedParts{}, 100)
 	if err != nil || !begin.Before(feed.Trimmed) {
 		t.Errorf("from the beginning the feed returns %+v, %v", feed, err)
 	}
 	waitUntil(t, "the feed is complete", func() bool {
-		feed, err = f.FeedAfter(t.Context(), begin, 100)
+		feed, err = f.FeedAfter(t.Context(), begin, room.FeedParts{}, 100)
 		return err != nil || slices.ContainsFunc(feed.Events, func(e room.FeedEvent) bool { return e.Cursor.Seq == kept.Seq })
 	})
 	for _, e := range feed.Events {

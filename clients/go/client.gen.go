@@ -473,6 +473,7 @@ const (
 	ProblemCodeNotAdmin                ProblemCode = "not_admin"
 	ProblemCodeNotFound                ProblemCode = "not_found"
 	ProblemCodeNotGranted              ProblemCode = "not_granted"
+	ProblemCodeNotInFeed               ProblemCode = "not_in_feed"
 	ProblemCodeNotInRoom               ProblemCode = "not_in_room"
 	ProblemCodeNotSender               ProblemCode = "not_sender"
 	ProblemCodePreconditionFailed      ProblemCode = "precondition_failed"
@@ -585,6 +586,8 @@ func (e ProblemCode) Valid() bool {
 	case ProblemCodeNotFound:
 		return true
 	case ProblemCodeNotGranted:
+		return true
+	case ProblemCodeNotInFeed:
 		return true
 	case ProblemCodeNotInRoom:
 		return true
@@ -837,6 +840,27 @@ func (e SessionState) Valid() bool {
 	}
 }
 
+// Defines values for SessionEndedEventReason.
+const (
+	SessionEndedEventReasonKickedOut    SessionEndedEventReason = "kickedOut"
+	SessionEndedEventReasonLoggedOut    SessionEndedEventReason = "loggedOut"
+	SessionEndedEventReasonTokenExpired SessionEndedEventReason = "tokenExpired"
+)
+
+// Valid indicates whether the value is a known member of the SessionEndedEventReason enum.
+func (e SessionEndedEventReason) Valid() bool {
+	switch e {
+	case SessionEndedEventReasonKickedOut:
+		return true
+	case SessionEndedEventReasonLoggedOut:
+		return true
+	case SessionEndedEventReasonTokenExpired:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for TusProtocol.
 const (
 	TusProtocolN100 TusProtocol = "1.0.0"
@@ -846,6 +870,24 @@ const (
 func (e TusProtocol) Valid() bool {
 	switch e {
 	case TusProtocolN100:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for StreamAdminEventsParamsInclude.
+const (
+	Peers    StreamAdminEventsParamsInclude = "peers"
+	Sessions StreamAdminEventsParamsInclude = "sessions"
+)
+
+// Valid indicates whether the value is a known member of the StreamAdminEventsParamsInclude enum.
+func (e StreamAdminEventsParamsInclude) Valid() bool {
+	switch e {
+	case Peers:
+		return true
+	case Sessions:
 		return true
 	default:
 		return false
@@ -2519,8 +2561,12 @@ type RoomConfigRequest struct {
 }
 
 // RoomCreatedEvent A room was created. The event contains the state of the room at the time when the feed is
-// read, which may be later.
+// read, which may be later. `operatedInfo` is absent if an admin created the room.
 type RoomCreatedEvent struct {
+	// OperatedInfo The user who caused the change. Absent if no user did, as when an attribute is deleted
+	// because its owner has left.
+	OperatedInfo *OperatedInfo `json:"operatedInfo,omitempty"`
+
 	// Room A room and its current state.
 	Room Room `json:"room"`
 }
@@ -3064,6 +3110,52 @@ type Session struct {
 // SessionState `online` while the session's stream is open, `detached` while it is not.
 type SessionState string
 
+// SessionEndedEvent A session has ended. It has left its rooms in the same transaction, but the events of these
+// rooms may come before or after this one.
+type SessionEndedEvent struct {
+	// AdminReason The text that an admin gave; absent if there is none.
+	AdminReason *string `json:"adminReason,omitempty"`
+
+	// Device The name that the client gave itself; absent if it gave none.
+	Device *string `json:"device,omitempty"`
+
+	// EndedAt A time in RFC 3339, always in UTC and with three decimals, so that times sort as text.
+	//
+	//
+	// Example: 2026-11-21T15:00:00.250Z
+	EndedAt Timestamp `json:"endedAt"`
+
+	// Reason Why the session ended.
+	//
+	// - `loggedOut`: its client ended it, or it had neither a stream nor a room for
+	//   `PARLOR_SESSION_IDLE`.
+	// - `tokenExpired`: its token expired.
+	// - `kickedOut`: an admin ended it, or the user opened more sessions than allowed.
+	Reason SessionEndedEventReason `json:"reason"`
+
+	// SessionID The ID of a session. It is not a secret.
+	SessionID SessionID `json:"sessionID"`
+
+	// UserID The ID that the application gives to a user: 1 to 64 ASCII letters, digits, punctuation
+	// characters and spaces, with no space at its beginning or end, and without the segments `.`
+	// and `..` between slashes or backslashes.
+	//
+	//
+	// Example: alice
+	UserID UserID `json:"userID"`
+
+	// UserName The name of the user in this session.
+	UserName string `json:"userName"`
+}
+
+// SessionEndedEventReason Why the session ended.
+//
+//   - `loggedOut`: its client ended it, or it had neither a stream nor a room for
+//     `PARLOR_SESSION_IDLE`.
+//   - `tokenExpired`: its token expired.
+//   - `kickedOut`: an admin ended it, or the user opened more sessions than allowed.
+type SessionEndedEventReason string
+
 // SessionID The ID of a session. It is not a secret.
 type SessionID = openapi_types.UUID
 
@@ -3093,6 +3185,32 @@ type SessionReadyEvent struct {
 type SessionReply struct {
 	// Session A logged-in client of a user.
 	Session Session `json:"session"`
+}
+
+// SessionStartedEvent A user has logged in.
+type SessionStartedEvent struct {
+	// Device The name that the client gave itself; absent if it gave none.
+	Device *string `json:"device,omitempty"`
+
+	// SessionID The ID of a session. It is not a secret.
+	SessionID SessionID `json:"sessionID"`
+
+	// StartedAt A time in RFC 3339, always in UTC and with three decimals, so that times sort as text.
+	//
+	//
+	// Example: 2026-11-21T15:00:00.250Z
+	StartedAt Timestamp `json:"startedAt"`
+
+	// UserID The ID that the application gives to a user: 1 to 64 ASCII letters, digits, punctuation
+	// characters and spaces, with no space at its beginning or end, and without the segments `.`
+	// and `..` between slashes or backslashes.
+	//
+	//
+	// Example: alice
+	UserID UserID `json:"userID"`
+
+	// UserName The name of the user in this session.
+	UserName string `json:"userName"`
 }
 
 // StreamTicketReply A stream URL that can be used once, and when it expires.
@@ -3550,7 +3668,13 @@ type StreamAdminEventsParams struct {
 	// which readers of Server-Sent Events send by themselves when they reconnect, means the
 	// same and takes precedence.
 	LastEventId *FeedCursor `form:"last_event_id,omitempty" json:"last_event_id,omitempty"`
+
+	// Include What the feed has besides the events of rooms. Repeat the parameter for several.
+	Include *[]StreamAdminEventsParamsInclude `form:"include,omitempty" json:"include,omitempty"`
 }
+
+// StreamAdminEventsParamsInclude defines parameters for StreamAdminEvents.
+type StreamAdminEventsParamsInclude string
 
 // AdminListRoomsParams defines parameters for AdminListRooms.
 type AdminListRoomsParams struct {
@@ -3986,6 +4110,17 @@ type ClientInterface interface {
 	// when you reconnect: the feed continues exactly there, on any node and after any restart.
 	// Without an id, the feed begins with the events that happen from now on. The first event,
 	// `feedReady`, says whether the feed was resumed.
+	//
+	// `include` adds events of users to those of rooms. They are kept for `PARLOR_FEED_RETENTION`,
+	// and messages between users not longer than `PARLOR_PEER_RETENTION`. Feeds with and without
+	// them have the same ids, so `include` may change when the caller reconnects.
+	//
+	// - `sessions`: `sessionStarted` and `sessionEnded`.
+	// - `peers`: `peerMessageReceived` and `peerMessageRecalled`, once for each message, as they are
+	//   in the inbox of the sender: `seq` is that of the sender's inbox, and `userID` of the message
+	//   is the receiver. Messages that were sent at the same time may be in another order than in
+	//   the inbox. The server must have been started with `PARLOR_FEED_PEERS`; otherwise the call is
+	//   refused with `not_in_feed`.
 	//
 	// Events of destroyed rooms are kept for `PARLOR_FEED_RETENTION`, and those of existing rooms
 	// for `PARLOR_MESSAGE_RETENTION` or the room's own retention: at least 20 minutes, which is all
@@ -4969,6 +5104,17 @@ func (c *Client) CreateDevelopmentToken(ctx context.Context, body CreateDevelopm
 // when you reconnect: the feed continues exactly there, on any node and after any restart.
 // Without an id, the feed begins with the events that happen from now on. The first event,
 // `feedReady`, says whether the feed was resumed.
+//
+// `include` adds events of users to those of rooms. They are kept for `PARLOR_FEED_RETENTION`,
+// and messages between users not longer than `PARLOR_PEER_RETENTION`. Feeds with and without
+// them have the same ids, so `include` may change when the caller reconnects.
+//
+//   - `sessions`: `sessionStarted` and `sessionEnded`.
+//   - `peers`: `peerMessageReceived` and `peerMessageRecalled`, once for each message, as they are
+//     in the inbox of the sender: `seq` is that of the sender's inbox, and `userID` of the message
+//     is the receiver. Messages that were sent at the same time may be in another order than in
+//     the inbox. The server must have been started with `PARLOR_FEED_PEERS`; otherwise the call is
+//     refused with `not_in_feed`.
 //
 // Events of destroyed rooms are kept for `PARLOR_FEED_RETENTION`, and those of existing rooms
 // for `PARLOR_MESSAGE_RETENTION` or the room's own retention: at least 20 minutes, which is all
@@ -6742,6 +6888,18 @@ func NewStreamAdminEventsRequest(server string, params *StreamAdminEventsParams)
 		if params.LastEventId != nil {
 
 			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "last_event_id", *params.LastEventId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Include != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "include", *params.Include, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "array", Format: ""}); err != nil {
 				return nil, err
 			} else {
 				for _, qp := range strings.Split(queryFrag, "&") {
@@ -9964,6 +10122,17 @@ type ClientWithResponsesInterface interface {
 	// Without an id, the feed begins with the events that happen from now on. The first event,
 	// `feedReady`, says whether the feed was resumed.
 	//
+	// `include` adds events of users to those of rooms. They are kept for `PARLOR_FEED_RETENTION`,
+	// and messages between users not longer than `PARLOR_PEER_RETENTION`. Feeds with and without
+	// them have the same ids, so `include` may change when the caller reconnects.
+	//
+	// - `sessions`: `sessionStarted` and `sessionEnded`.
+	// - `peers`: `peerMessageReceived` and `peerMessageRecalled`, once for each message, as they are
+	//   in the inbox of the sender: `seq` is that of the sender's inbox, and `userID` of the message
+	//   is the receiver. Messages that were sent at the same time may be in another order than in
+	//   the inbox. The server must have been started with `PARLOR_FEED_PEERS`; otherwise the call is
+	//   refused with `not_in_feed`.
+	//
 	// Events of destroyed rooms are kept for `PARLOR_FEED_RETENTION`, and those of existing rooms
 	// for `PARLOR_MESSAGE_RETENTION` or the room's own retention: at least 20 minutes, which is all
 	// for a room without a history. An event may be delivered later than on the room's own
@@ -11079,6 +11248,8 @@ type StreamAdminEventsResponse struct {
 	ApplicationproblemJSON401 *AdminTokenRefused
 	// ApplicationproblemJSON403 the response for an HTTP 403 `application/problem+json` response
 	ApplicationproblemJSON403 *NotAdmin
+	// ApplicationproblemJSON409 the response for an HTTP 409 `application/problem+json` response
+	ApplicationproblemJSON409 *Problem
 	// ApplicationproblemJSON503 the response for an HTTP 503 `application/problem+json` response
 	ApplicationproblemJSON503 *Unavailable
 	// Headers200 the parsed response headers for an HTTP 200 response
@@ -11100,6 +11271,11 @@ func (r StreamAdminEventsResponse) GetApplicationproblemJSON401() *AdminTokenRef
 // GetApplicationproblemJSON403 returns the response for an HTTP 403 `application/problem+json` response
 func (r StreamAdminEventsResponse) GetApplicationproblemJSON403() *NotAdmin {
 	return r.ApplicationproblemJSON403
+}
+
+// GetApplicationproblemJSON409 returns the response for an HTTP 409 `application/problem+json` response
+func (r StreamAdminEventsResponse) GetApplicationproblemJSON409() *Problem {
+	return r.ApplicationproblemJSON409
 }
 
 // GetApplicationproblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
@@ -16666,6 +16842,17 @@ func (c *ClientWithResponses) CreateDevelopmentTokenWithResponse(ctx context.Con
 // Without an id, the feed begins with the events that happen from now on. The first event,
 // `feedReady`, says whether the feed was resumed.
 //
+// `include` adds events of users to those of rooms. They are kept for `PARLOR_FEED_RETENTION`,
+// and messages between users not longer than `PARLOR_PEER_RETENTION`. Feeds with and without
+// them have the same ids, so `include` may change when the caller reconnects.
+//
+//   - `sessions`: `sessionStarted` and `sessionEnded`.
+//   - `peers`: `peerMessageReceived` and `peerMessageRecalled`, once for each message, as they are
+//     in the inbox of the sender: `seq` is that of the sender's inbox, and `userID` of the message
+//     is the receiver. Messages that were sent at the same time may be in another order than in
+//     the inbox. The server must have been started with `PARLOR_FEED_PEERS`; otherwise the call is
+//     refused with `not_in_feed`.
+//
 // Events of destroyed rooms are kept for `PARLOR_FEED_RETENTION`, and those of existing rooms
 // for `PARLOR_MESSAGE_RETENTION` or the room's own retention: at least 20 minutes, which is all
 // for a room without a history. An event may be delivered later than on the room's own
@@ -18241,6 +18428,13 @@ func ParseStreamAdminEventsResponse(rsp *http.Response) (*StreamAdminEventsRespo
 			return nil, err
 		}
 		response.ApplicationproblemJSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON409 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
 		var dest Unavailable

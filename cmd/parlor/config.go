@@ -118,7 +118,8 @@ type ServeCmd struct {
 	AttributeRate    int           `env:"PARLOR_ATTRIBUTE_RATE" default:"20" help:"Calls per second with which a user can change attributes of rooms and members, and settings of rooms. 0 to 100000."`
 	InboxRate        int           `env:"PARLOR_INBOX_RATE" default:"20" help:"Calls per second with which a user can mark conversations as read, delete them, and change the block list. 0 to 100000."`
 	MessageRetention time.Duration `env:"PARLOR_MESSAGE_RETENTION" default:"168h" help:"How long messages and other events of a room are stored while the room exists. 1h to 87600h; 0s means forever."`
-	FeedRetention    time.Duration `env:"PARLOR_FEED_RETENTION" default:"1h" help:"How long the event feed of all rooms keeps the events of a destroyed room, for consumers that were disconnected. 1m to 168h."`
+	FeedRetention    time.Duration `env:"PARLOR_FEED_RETENTION" default:"1h" help:"How long the event feed of all rooms keeps the events of a destroyed room, and those of users, for consumers that were disconnected. 1m to 168h."`
+	FeedPeers        bool          `env:"PARLOR_FEED_PEERS" help:"Keeps messages between users for the event feed too, for consumers that include peers. All servers need the same value."`
 	SessionIdle      time.Duration `env:"PARLOR_SESSION_IDLE" default:"168h" help:"How long a session without a stream and without a room lasts, even if its token is valid for longer. 1h to 8760h."`
 	UserRetention    time.Duration `env:"PARLOR_USER_RETENTION" default:"2160h" help:"How long a user without a session can still be sent messages. 24h to 87600h."`
 	PeerRetention    time.Duration `env:"PARLOR_PEER_RETENTION" default:"168h" help:"How long messages between users are stored, for recipients who are offline and as history. 1m to 8760h."`

@@ -93,6 +93,7 @@ func (c *ServeCmd) serve(ctx context.Context, to console, log *slog.Logger, toke
 		RoomsPerUser:    c.RoomsPerUser,
 		SessionsPerUser: c.SessionsPerUser,
 		FeedRetention:   c.FeedRetention,
+		FeedPeers:       c.FeedPeers,
 
 		MessageRetention: c.MessageRetention,
 		PeerRetention:    c.PeerRetention,

@@ -29,6 +29,7 @@ func (c *ServeCmd) sharedSettings(tokens *auth.Tokens, bucket *media.Bucket, log
 	add("PARLOR_JWKS_ADMIN", strconv.AppendBool(nil, c.JWKSAdmin))
 	add("PARLOR_TOKEN_AUDIENCE", []byte(c.TokenAudience))
 	add("PARLOR_TOKEN_ISSUER", []byte(c.TokenIssuer))
+	add("PARLOR_FEED_PEERS", strconv.AppendBool(nil, c.FeedPeers))
 	add("PARLOR_NATS_URL", []byte(cluster.NATSAddresses(c.servers())))
 	add("the wire version of this release", strconv.AppendInt(nil, cluster.WireVersion, 10))
 	// A folder that cannot be written to must not keep a server from serving messages.
