@@ -41,6 +41,9 @@ type Options struct {
 	WriteTimeout time.Duration
 	// Retry is about how long clients wait before they reconnect.
 	Retry time.Duration
+	// Window is how long events of a room may be gathered before they are delivered together, while
+	// single deliveries would take too much time. A negative one means that they never are.
+	Window time.Duration
 	// Workers is the number of goroutines that write to streams; 0 means GOMAXPROCS.
 	Workers int
 	Logger  *slog.Logger
@@ -102,6 +105,9 @@ func New(logs LogReader, opts Options) *Hub {
 	}
 	if opts.Retry == 0 {
 		opts.Retry = 2 * time.Second
+	}
+	if opts.Window == 0 {
+		opts.Window = DefaultWindow
 	}
 	if opts.Workers == 0 {
 		opts.Workers = runtime.GOMAXPROCS(0)

@@ -41,6 +41,7 @@ func TestModel(t *testing.T) {
 				"hang up":   m.hangUp,
 				"throttle":  m.throttle,
 				"elapse":    m.advanceTime,
+				"strain":    m.strain,
 			})
 			m.finish()
 		})
@@ -140,6 +141,27 @@ func (m *model) trim(t *rapid.T) {
 	oldest, last := m.store.room(g).oldest, m.store.room(g).last
 	m.store.mu.Unlock()
 	m.store.trim(g, room.Seq(rapid.Int64Range(int64(oldest), int64(last)+1).Draw(t, "oldest")))
+}
+
+// strain makes the hub gather the next events of a log, as if it had taken too much of the workers'
+// time.
+func (m *model) strain(*rapid.T) {
+	logID := m.anyLog()
+	m.Hub.mu.RLock()
+	topic := m.topics[logID]
+	m.Hub.mu.RUnlock()
+	if topic == nil {
+		return
+	}
+	topic.mu.Lock()
+	defer topic.mu.Unlock()
+	for i := range topic.shards {
+		s := &topic.shards[i]
+		if s.pace == nil {
+			s.pace = &pace{window: DefaultWindow}
+		}
+		s.pace.add(time.Now().Add(-time.Second), time.Now())
+	}
 }
 
 func (m *model) outage(*rapid.T) { m.store.failReads(errors.New("the database is away")) }

@@ -65,7 +65,7 @@ func TestShedOrder(t *testing.T) {
 			for _, kind := range kinds {
 				for _, priority := range priorities {
 					stream.queue, stream.queuedBytes = slices.Repeat([]*Frame{{log: 1, seq: 2, carriesID: true, data: []byte("x")}}, queued), 0
-					stream.deliverEphemeral(1, encode(kind, priority))
+					stream.deliver(1, []*Frame{encode(kind, priority)})
 					if len(stream.queue) > queued {
 						taken = append(taken, fmt.Sprint(kind, " ", priority))
 					}

@@ -15,6 +15,9 @@ const (
 	maxQueuedBytes = 1 << 20
 	// defaultWriteTimeout is how long a client may read nothing at all, unless Options set it.
 	defaultWriteTimeout = 10 * time.Second
+	// maxRun is how many frames are taken at once. If the client blocks in the middle, no more than
+	// these are queued before ephemeral events are shed.
+	maxRun = 128
 	// chunkBytes is about how much is sent in one write.
 	chunkBytes = 64 << 10
 )
@@ -80,58 +83,58 @@ type Stream struct {
 	tokenExpiry    time.Time // the same by the clock of Options.Now
 }
 
-// deliver delivers frames of a log: runs of stored events, and ephemeral events between them.
+// deliver delivers frames of a log, as many as possible in one write.
 func (s *Stream) deliver(logID room.LogID, frames []*Frame) {
-	for len(frames) > 0 {
-		n := 1
-		if frames[0].seq == 0 {
-			s.deliverEphemeral(logID, frames[0])
-		} else {
-			for n < len(frames) && frames[n].seq > 0 {
-				n++
-			}
-			s.deliverStored(logID, frames[:n])
-		}
-		frames = frames[n:]
+	var take []*Frame
+	for len(frames) > 0 && !s.closing {
+		take, frames = s.next(logID, frames)
+		s.send(take...)
 	}
-}
-
-// deliverStored delivers stored events to a live stream, each only if it is the next one of its
-// log. This is what guarantees that a client gets each event once and in order.
-func (s *Stream) deliverStored(logID room.LogID, frames []*Frame) {
-	i, ok := s.cursor.find(logID)
-	if !ok || !s.subscriptions[i].live {
-		return
-	}
-	sub := &s.subscriptions[i]
-	for len(frames) > 0 && frames[0].seq <= sub.sentSeq {
-		frames = frames[1:]
-	}
-	if len(frames) == 0 {
-		return
-	}
-	if frames[0].seq > sub.sentSeq+1 {
-		sub.live = false
-		s.catchUp(logID)
-		return
-	}
-	sub.sentSeq = frames[len(frames)-1].seq
-	s.send(frames...)
 	if len(s.queue) > maxQueued || s.queuedBytes > maxQueuedBytes {
 		s.closeSlow()
 	}
 }
 
-// deliverEphemeral delivers an event that is not stored, or sheds it if the client is behind.
-func (s *Stream) deliverEphemeral(logID room.LogID, f *Frame) {
-	if _, ok := s.cursor.find(logID); !ok || s.closing || !s.started || f.dataFor(s.user) == nil {
-		return
+// next returns the frames at the beginning that the stream takes, and those that follow. The caller
+// sends the former before it calls next again, because frames are shed according to the queue.
+func (s *Stream) next(logID room.LogID, frames []*Frame) (take, rest []*Frame) {
+	i, ok := s.cursor.find(logID)
+	if !ok || !s.started {
+		return nil, nil
+	}
+	sub := &s.subscriptions[i]
+	for n, f := range frames {
+		switch {
+		case n == maxRun, n > 0 && f.seq == 0 && s.blocked():
+			return frames[:n], frames[n:]
+		case f.seq == 0 && s.takesEphemeral(f), f.seq > 0 && sub.live && f.seq == sub.sentSeq+1:
+			if f.seq > 0 {
+				sub.sentSeq = f.seq
+			}
+		case n > 0:
+			return frames[:n], frames[n:]
+		case f.seq > 0 && sub.live && f.seq > sub.sentSeq+1:
+			sub.live = false
+			s.catchUp(logID)
+			return nil, frames[1:]
+		default:
+			return nil, frames[1:]
+		}
+	}
+	return frames, nil
+}
+
+// takesEphemeral reports whether the stream takes an event that is not stored: not if it is for
+// others, or is shed because the client is behind.
+func (s *Stream) takesEphemeral(f *Frame) bool {
+	if f.dataFor(s.user) == nil {
+		return false
 	}
 	if s.blocked() && (len(s.queue) > maxQueued/8*f.shedAbove || s.queuedBytes > maxQueuedBytes/8*f.shedAbove) {
 		s.hub.stats.shed.Add(1)
-		return
+		return false
 	}
-	s.send(f)
+	return true
 }
 
 // catchUp delivers the events of a log that the stream lacks, as many at a time as the sink takes,

@@ -66,11 +66,15 @@ type topic struct {
 
 // shard is the part of a topic that belongs to one worker.
 type shard struct {
-	topic *topic
+	topic  *topic
+	worker int // the index of the worker
 	// pending holds the frames that the worker has not delivered yet; guarded by topic.mu.
 	pending []*Frame
-	// scheduled reports that the shard is in the worker's list; guarded by topic.mu.
+	// scheduled reports that the shard is in the worker's list, or gathers events before it gets
+	// there; guarded by topic.mu.
 	scheduled bool
+	// pace is nil until the shard has many streams; guarded by topic.mu.
+	pace *pace
 	// subscribers is the number of subscribed streams, including those that the worker has yet to
 	// add to streams; guarded by topic.mu.
 	subscribers int
@@ -88,7 +92,7 @@ func newTopic(h *Hub, logID room.LogID, ofRoom bool) *topic {
 		recent: recentFrames{agedAt: now}, idleSince: now,
 	}
 	for i := range t.shards {
-		t.shards[i].topic = t
+		t.shards[i].topic, t.shards[i].worker = t, i
 	}
 	return t
 }
@@ -176,10 +180,7 @@ func (t *topic) addToShard(i int, f *Frame) {
 		return
 	}
 	s.pending = append(s.pending, f)
-	if !s.scheduled {
-		s.scheduled = true
-		t.hub.workers[i].schedule(s)
-	}
+	s.schedule(f.seq > 0)
 }
 
 // evictRecalled evicts every frame in memory that may have the content of a recalled message: the

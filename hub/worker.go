@@ -119,12 +119,17 @@ func (w *worker) runNewTasks() {
 // run first. A round can last for many milliseconds.
 func (w *worker) deliver(s *shard) {
 	t := s.topic
+	paced := len(s.streams) >= pacedStreams && w.hub.opts.Window > 0
 	t.mu.Lock()
 	frames := s.pending
 	s.pending = s.spare[:0]
-	s.scheduled = false
+	s.scheduled = paced // a paced shard is not scheduled again before its round has ended
 	t.mu.Unlock()
 	w.runNewTasks()
+	var began time.Time
+	if paced {
+		began = time.Now()
+	}
 	// Delivery may close a stream, which replaces it in s.streams by the last one. Backwards, that
 	// is one to which the frames were delivered already.
 	for i := len(s.streams) - 1; i >= 0; i-- {
@@ -132,6 +137,9 @@ func (w *worker) deliver(s *shard) {
 	}
 	clear(frames)
 	s.spare = frames[:0]
+	if paced {
+		s.endRound(began, time.Now())
+	}
 }
 
 // catchUp makes the worker's subscribers of a topic catch up.

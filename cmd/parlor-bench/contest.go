@@ -29,8 +29,9 @@ type figure struct {
 }
 
 var (
-	cpuFigure = figure{"server CPU per delivery, µs", func(r *bench.Report) float64 { return r.CPU.MicrosPerDelivery }, 1}
-	p99Figure = figure{"p99 latency, ms", func(r *bench.Report) float64 { return r.LatencyMS.P99 }, 1}
+	cpuFigure        = figure{"server CPU per delivery, µs", func(r *bench.Report) float64 { return r.CPU.MicrosPerDelivery }, 1}
+	deliveriesFigure = figure{"deliveries/s", func(r *bench.Report) float64 { return r.DeliveriesPerSecond }, 0}
+	p99Figure        = figure{"p99 latency, ms", func(r *bench.Report) float64 { return r.LatencyMS.P99 }, 1}
 )
 
 // scenarios returns the loads, scaled by Scale.
@@ -49,12 +50,17 @@ func (c *TableCmd) scenarios() []scenario {
 		{
 			name:    "1 room, 1,000 streams, saturated",
 			options: bench.Options{Streams: 1000, Rooms: 1, Senders: 2, Warmup: c.Duration / 4, Duration: c.Duration / 2},
-			figures: []figure{{"deliveries/s", func(r *bench.Report) float64 { return r.DeliveriesPerSecond }, 0}, cpuFigure},
+			figures: []figure{deliveriesFigure, cpuFigure},
 		},
 		{
 			name:    "500 rooms of 10, 2,000 messages/s",
 			options: bench.Options{Streams: 5000, Rooms: 500, Rate: 2000, Senders: 64, Warmup: c.Duration / 4, Duration: c.Duration},
 			figures: []figure{cpuFigure, p99Figure},
+		},
+		{
+			name:    "1 room, 5,000 streams, 200 messages/s",
+			options: bench.Options{Streams: 5000, Rooms: 1, Rate: 200, Senders: 64, Warmup: c.Duration / 4, Duration: c.Duration},
+			figures: []figure{deliveriesFigure, cpuFigure, p99Figure},
 		},
 	}
 	for i := range loads {
