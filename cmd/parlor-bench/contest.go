@@ -92,7 +92,7 @@ type TableCmd struct {
 	Duration     time.Duration `default:"10s" help:"How long to measure each load."`
 	Scale        float64       `default:"1" help:"Factor for all loads. Example: 0.1."`
 	Rounds       int           `default:"1" help:"How often to measure everything. The table shows the medians."`
-	Loads        []int         `placeholder:"N,…" help:"Measure only these loads, 1 to 4."`
+	Loads        []int         `placeholder:"N,…" help:"Measure only these loads, 1 to 5."`
 	NginxWorkers int           `default:"2" help:"Number of nginx worker processes."`
 }
 

@@ -24,6 +24,7 @@ import (
 // Bounds of the settings. Those of rooms are in package room, and the defaults in the tags of the
 // fields.
 const (
+	maxDeliveryWindow   = time.Second
 	minHeartbeat        = 5 * time.Second // shorter intervals only drain batteries
 	maxHeartbeat        = 120 * time.Second
 	minUnacked          = 5 * time.Second // phones need some seconds to change networks
@@ -124,6 +125,7 @@ type ServeCmd struct {
 	UserRetention    time.Duration `env:"PARLOR_USER_RETENTION" default:"2160h" help:"How long a user without a session can still be sent messages. 24h to 87600h."`
 	PeerRetention    time.Duration `env:"PARLOR_PEER_RETENTION" default:"168h" help:"How long messages between users are stored, for recipients who are offline and as history. 1m to 8760h."`
 	Heartbeat        time.Duration `env:"PARLOR_HEARTBEAT" default:"10s" help:"Interval of the comments that keep an idle stream open. Must be shorter than the idle timeout of every proxy on the way. 5s to 120s."`
+	DeliveryWindow   time.Duration `env:"PARLOR_DELIVERY_WINDOW" default:"50ms" help:"How long events of a busy room may wait for others, so that one write delivers several. Only rooms that take more than a quarter of a processor wait, and stored messages wait at most a fifth of this. 0s to 1s; 0s means that no event waits."`
 	PeerTimeout      time.Duration `env:"PARLOR_PEER_TIMEOUT" default:"20s" help:"How long after its last packet a client that lost its network is considered gone (Linux only). The memberTimeout of its rooms starts then. At least PARLOR_HEARTBEAT plus 5s, at most 10m."`
 	Drain            time.Duration `env:"PARLOR_DRAIN" default:"6s" help:"Maximum time a stopping server keeps serving while clients reconnect elsewhere and uploads and downloads finish. It stops earlier when none are left. 0s to 10m."`
 	DrainDelay       time.Duration `env:"PARLOR_DRAIN_DELAY" default:"2s" help:"Part of PARLOR_DRAIN that passes before streams are closed, so that load balancers notice first that /readyz fails. Capped at half of PARLOR_DRAIN; none in development mode. 0s to 10m."`
@@ -267,6 +269,7 @@ func (c *ServeCmd) validate() error {
 	if least := c.Heartbeat + minUnacked; c.PeerTimeout < least || c.PeerTimeout > maxPeerTimeout {
 		fault("PARLOR_PEER_TIMEOUT", "%s is outside %s (PARLOR_HEARTBEAT plus %s) to %s", c.PeerTimeout, least, minUnacked, maxPeerTimeout)
 	}
+	checkRange(fault, "PARLOR_DELIVERY_WINDOW", c.DeliveryWindow, 0, maxDeliveryWindow)
 	checkRange(fault, "PARLOR_DRAIN", c.Drain, 0, maxDrain)
 	checkRange(fault, "PARLOR_DRAIN_DELAY", c.DrainDelay, 0, maxDrain)
 

@@ -140,18 +140,18 @@ func TestValidate(t *testing.T) {
 		{[]string{"--max-members-ceiling=1000001", "--destroy-delay-ceiling=181m"}, []string{"PARLOR_MAX_MEMBERS_CEILING", "PARLOR_DESTROY_DELAY_CEILING"}},
 		{[]string{"--message-retention=0s"}, nil},
 		{[]string{"--message-retention=-1h"}, []string{"PARLOR_MESSAGE_RETENTION"}},
-		{[]string{"--member-timeout=5s", "--max-members=1", "--rooms-per-user=1", "--feed-retention=1m", "--message-retention=1h", "--peer-retention=1m", "--heartbeat=5s", "--drain=0s"}, nil},
-		{[]string{"--member-timeout=300s", "--max-members=1000000", "--rooms-per-user=64", "--feed-retention=168h", "--message-retention=87600h", "--peer-retention=8760h", "--heartbeat=120s", "--peer-timeout=10m", "--drain=10m"}, nil},
+		{[]string{"--member-timeout=5s", "--max-members=1", "--rooms-per-user=1", "--feed-retention=1m", "--message-retention=1h", "--peer-retention=1m", "--heartbeat=5s", "--delivery-window=0s", "--drain=0s"}, nil},
+		{[]string{"--member-timeout=300s", "--max-members=1000000", "--rooms-per-user=64", "--feed-retention=168h", "--message-retention=87600h", "--peer-retention=8760h", "--heartbeat=120s", "--peer-timeout=10m", "--delivery-window=1s", "--drain=10m"}, nil},
 		{[]string{"--heartbeat=15s", "--peer-timeout=20s"}, nil},
 		{[]string{"--heartbeat=16s", "--peer-timeout=20s"}, []string{"PARLOR_PEER_TIMEOUT"}},
 		{[]string{"--peer-timeout=11m"}, []string{"PARLOR_PEER_TIMEOUT"}},
 		{
-			[]string{"--member-timeout=4999ms", "--max-members=0", "--rooms-per-user=0", "--feed-retention=59s", "--message-retention=59m", "--peer-retention=59s", "--heartbeat=4999ms", "--drain=-1ns"},
-			[]string{"PARLOR_MEMBER_TIMEOUT", "PARLOR_MAX_MEMBERS", "PARLOR_ROOMS_PER_USER", "PARLOR_FEED_RETENTION", "PARLOR_MESSAGE_RETENTION", "PARLOR_PEER_RETENTION", "PARLOR_HEARTBEAT", "PARLOR_DRAIN"},
+			[]string{"--member-timeout=4999ms", "--max-members=0", "--rooms-per-user=0", "--feed-retention=59s", "--message-retention=59m", "--peer-retention=59s", "--heartbeat=4999ms", "--delivery-window=-1ns", "--drain=-1ns"},
+			[]string{"PARLOR_MEMBER_TIMEOUT", "PARLOR_MAX_MEMBERS", "PARLOR_ROOMS_PER_USER", "PARLOR_FEED_RETENTION", "PARLOR_MESSAGE_RETENTION", "PARLOR_PEER_RETENTION", "PARLOR_HEARTBEAT", "PARLOR_DELIVERY_WINDOW", "PARLOR_DRAIN"},
 		},
 		{
-			[]string{"--member-timeout=301s", "--max-members=1000001", "--rooms-per-user=65", "--feed-retention=169h", "--message-retention=87601h", "--peer-retention=8761h", "--heartbeat=121s", "--drain=11m"},
-			[]string{"PARLOR_MEMBER_TIMEOUT", "PARLOR_MAX_MEMBERS", "PARLOR_ROOMS_PER_USER", "PARLOR_FEED_RETENTION", "PARLOR_MESSAGE_RETENTION", "PARLOR_PEER_RETENTION", "PARLOR_HEARTBEAT", "PARLOR_PEER_TIMEOUT", "PARLOR_DRAIN"},
+			[]string{"--member-timeout=301s", "--max-members=1000001", "--rooms-per-user=65", "--feed-retention=169h", "--message-retention=87601h", "--peer-retention=8761h", "--heartbeat=121s", "--delivery-window=1001ms", "--drain=11m"},
+			[]string{"PARLOR_MEMBER_TIMEOUT", "PARLOR_MAX_MEMBERS", "PARLOR_ROOMS_PER_USER", "PARLOR_FEED_RETENTION", "PARLOR_MESSAGE_RETENTION", "PARLOR_PEER_RETENTION", "PARLOR_HEARTBEAT", "PARLOR_PEER_TIMEOUT", "PARLOR_DELIVERY_WINDOW", "PARLOR_DRAIN"},
 		},
 	} {
 		var got []string

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -118,6 +119,7 @@ func (c *ServeCmd) serve(ctx context.Context, to console, log *slog.Logger, toke
 	defer s.store.Close()
 	s.hub = hub.New(s.store, hub.Options{
 		OnStreamEnd: s.store.Detach, Now: s.store.Now, Heartbeat: c.Heartbeat, Logger: log,
+		Window: cmp.Or(c.DeliveryWindow, -1), // the hub's 0 is its default
 		// No log has a topic before the node exists.
 		Follow:   func(log room.LogID) { s.node.Follow(log) },
 		Unfollow: func(log room.LogID) { s.node.Unfollow(log) },
