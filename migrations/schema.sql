@@ -182,8 +182,12 @@ CREATE TABLE inboxes (
     delivered_seq bigint DEFAULT 0 NOT NULL,
     oldest_at timestamp with time zone,
     seen_at timestamp with time zone DEFAULT now() NOT NULL,
+    custom_status text DEFAULT ''::text NOT NULL,
+    online_until timestamp with time zone,
+    logged_out boolean DEFAULT false NOT NULL,
     CONSTRAINT inboxes_check CHECK (((oldest_seq >= 1) AND (oldest_seq <= (last_seq + 1)))),
     CONSTRAINT inboxes_check1 CHECK (((delivered_seq >= 0) AND (delivered_seq <= last_seq))),
+    CONSTRAINT inboxes_custom_status_check CHECK ((octet_length(custom_status) <= 128)),
     CONSTRAINT inboxes_last_seq_check CHECK ((last_seq >= 0))
 )
 WITH (fillfactor='50');
@@ -335,6 +339,12 @@ CREATE TABLE sessions (
     CONSTRAINT sessions_user_name_check CHECK (((octet_length(user_name) >= 1) AND (octet_length(user_name) <= 256)))
 );
 
+CREATE TABLE status_subscriptions (
+    subscriber_id text NOT NULL,
+    user_id text NOT NULL,
+    expires_at timestamp with time zone NOT NULL
+);
+
 CREATE TABLE token_voids (
     user_id text NOT NULL,
     before timestamp with time zone NOT NULL
@@ -367,6 +377,16 @@ CREATE TABLE user_events_trimmed (
     xact xid8 NOT NULL,
     n bigint NOT NULL
 );
+
+CREATE TABLE watched_users (
+    user_id text NOT NULL,
+    state text NOT NULL,
+    custom_status text NOT NULL,
+    last_seen_at timestamp with time zone,
+    updated_at timestamp with time zone NOT NULL,
+    CONSTRAINT watched_users_state_check CHECK ((state = ANY (ARRAY['online'::text, 'offline'::text, 'loggedOut'::text, 'unknown'::text])))
+)
+WITH (fillfactor='50');
 
 ALTER TABLE ONLY attendances
     ADD CONSTRAINT attendances_pkey PRIMARY KEY (session_id, generation);
@@ -455,6 +475,9 @@ ALTER TABLE ONLY sessions
 ALTER TABLE sessions
     ADD CONSTRAINT sessions_user_id_check CHECK (((octet_length(user_id) >= 1) AND (octet_length(user_id) <= 64))) NOT VALID;
 
+ALTER TABLE ONLY status_subscriptions
+    ADD CONSTRAINT status_subscriptions_pkey PRIMARY KEY (subscriber_id, user_id);
+
 ALTER TABLE ONLY token_voids
     ADD CONSTRAINT token_voids_pkey PRIMARY KEY (user_id);
 
@@ -463,6 +486,9 @@ ALTER TABLE ONLY user_events
 
 ALTER TABLE ONLY user_events_trimmed
     ADD CONSTRAINT user_events_trimmed_pkey PRIMARY KEY (kind);
+
+ALTER TABLE ONLY watched_users
+    ADD CONSTRAINT watched_users_pkey PRIMARY KEY (user_id);
 
 CREATE INDEX attendances_by_member ON attendances USING btree (generation, user_id);
 
@@ -532,6 +558,10 @@ CREATE INDEX sessions_ended ON sessions USING btree (ended_at) WHERE (ended_at I
 
 CREATE INDEX sessions_expiring ON sessions USING btree (token_expires_at) WHERE (ended_at IS NULL);
 
+CREATE INDEX status_subscriptions_by_end ON status_subscriptions USING btree (expires_at);
+
+CREATE INDEX status_subscriptions_by_user ON status_subscriptions USING btree (user_id, subscriber_id);
+
 CREATE INDEX user_events_by_position ON user_events USING btree (log, seq) WHERE (log IS NOT NULL);
 
 CREATE TRIGGER count_added_media AFTER INSERT ON media REFERENCING NEW TABLE AS added FOR EACH STATEMENT EXECUTE FUNCTION count_media();
@@ -578,3 +608,6 @@ ALTER TABLE ONLY partings
 
 ALTER TABLE ONLY room_attributes
     ADD CONSTRAINT room_attributes_generation_fkey FOREIGN KEY (generation) REFERENCES rooms(generation) ON DELETE CASCADE;
+
+ALTER TABLE ONLY status_subscriptions
+    ADD CONSTRAINT status_subscriptions_user_id_fkey FOREIGN KEY (user_id) REFERENCES watched_users(user_id);

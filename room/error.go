@@ -80,6 +80,7 @@ var (
 	ErrRoomLimit         = &Error{Conflict, "room_limit", "The server has as many rooms as it allows: try again when a room has been destroyed."}
 	ErrCreatorRoomLimit  = &Error{Conflict, "creator_room_limit", "The user has created as many rooms as one user may have: try again when one of them has been destroyed."}
 	ErrNotInFeed         = &Error{Conflict, "not_in_feed", "Messages between users are not kept for the feed: the operator has to set PARLOR_FEED_PEERS."}
+	ErrStatusLimit       = &Error{Conflict, "status_subscription_limit", "The user would subscribe to too many users: unsubscribe from some first."}
 	ErrNoHistory         = &Error{Conflict, "no_history", "The room has no history: its messages are only delivered to its members."}
 	ErrNotInRoom         = &Error{Conflict, "not_in_room", "The session is not in this room: join it first."}
 	ErrMessageIDReused   = &Error{Conflict, "client_message_id_reused", "This clientMessageID was used for another message: choose a new one for each message."}

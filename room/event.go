@@ -37,6 +37,9 @@ const (
 	TypeBlockListChanged     EventType = "blockListChanged"
 )
 
+// TypeStatusesUpdated is delivered to every session of a user, and not stored.
+const TypeStatusesUpdated EventType = "userStatusUpdated"
+
 // The events of one session's stream: never stored.
 const (
 	TypeSessionReady           EventType = "sessionReady"
@@ -129,6 +132,10 @@ type (
 	BlockListChanged struct {
 		User    UserID `json:"userID"`
 		Blocked bool   `json:"blocked"`
+	}
+	// StatusesUpdated lists the new statuses of users whom the receiver has subscribed to.
+	StatusesUpdated struct {
+		StatusList []UserStatus `json:"statusList"`
 	}
 	// AttributesUpdated lists the attributes that were set, then those that were deleted.
 	AttributesUpdated struct {
@@ -228,6 +235,7 @@ func (RoomSeqAdvanced) Type() EventType         { return TypeRoomSeqAdvanced }
 func (PeerMessagesReceived) Type() EventType    { return TypePeerMessagesReceived }
 func (PeerMessageRecalled) Type() EventType     { return TypePeerMessageRecalled }
 func (BlockListChanged) Type() EventType        { return TypeBlockListChanged }
+func (StatusesUpdated) Type() EventType         { return TypeStatusesUpdated }
 func (AttributesUpdated) Type() EventType       { return TypeAttributesUpdated }
 func (MemberAttributesUpdated) Type() EventType { return TypeMemberAttributesUpdated }
 func (RoomUpdated) Type() EventType             { return TypeRoomUpdated }

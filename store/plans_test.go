@@ -238,4 +238,8 @@ const fillTables = `
 	INSERT INTO media_pieces (piece_id, media_id, starts, created_at) SELECT md5(i::text)::uuid, md5(i::text)::uuid, 0, now() FROM generate_series(1, 10000) i;
 	INSERT INTO room_attributes (generation, version, pairs) SELECT i, 0, '{}' FROM generate_series(1, 5000) i;
 	INSERT INTO member_attributes (generation, user_id, pairs) SELECT i, 'user' || i, '{"a": 1}' FROM generate_series(1, 5000) i;
+	UPDATE inboxes SET custom_status = 'x';
+	INSERT INTO watched_users (user_id, state, custom_status, updated_at) SELECT 'user' || i, 'online', '', now() FROM generate_series(1, 10000) i;
+	INSERT INTO status_subscriptions (subscriber_id, user_id, expires_at)
+		SELECT 'user' || i % 100, 'user' || i, now() + interval '1 hour' FROM generate_series(1, 10000) i;
 	INSERT INTO partings (generation, user_id, user_name, reason) SELECT i, 'user' || i, 'u', 'left' FROM generate_series(1, 5000) i`

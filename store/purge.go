@@ -58,6 +58,7 @@ func (s *Store) purge(ctx context.Context, now time.Time) error {
 	}{
 		{"departures", "left_at", now.Add(-departuresKept)},
 		{"bans", "until", now},
+		{"status_subscriptions", "expires_at", now},
 		{"sessions", "ended_at", now.Add(-endedKept)},
 	} {
 		if err := s.purgeOld(ctx, old.table, old.at, old.before); err != nil {

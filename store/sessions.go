@@ -86,6 +86,7 @@ func (s *Store) CreateSession(
 	if err != nil {
 		return err
 	}
+	defer s.statuses.addUsers(session.User.ID)
 	return s.inTx(ctx, by, func(tx pgx.Tx) (room.Change, error) {
 		// This lock differs from the lock of the user for joins: that one is taken after the row of
 		// the session, and this one before it.
@@ -347,7 +348,7 @@ func endSessions(
 	if err != nil {
 		return room.Change{}, err
 	}
-	return c, recordSeen(ctx, tx, sessions, now)
+	return c, recordEnd(ctx, tx, sessions, reason, now)
 }
 
 // UserSessions returns the sessions of a user that have not ended, the oldest first.

@@ -70,6 +70,11 @@ type Options struct {
 	// MaxRooms is how many rooms may exist, and RoomsPerCreator how many of them a user may have
 	// created; zero means no limit.
 	MaxRooms, RoomsPerCreator int
+	// StatusVisible says whose status users may know; "" means room.StatusForEverybody.
+	StatusVisible room.StatusVisibility
+	// StatusSubscriptions is how many users a user may subscribe to; zero means
+	// room.DefaultStatusSubscriptions.
+	StatusSubscriptions int
 	// LockTimeout is how long a call waits for a lock that another transaction holds; zero means 2
 	// seconds.
 	LockTimeout time.Duration
@@ -105,6 +110,8 @@ type Store struct {
 	opts    Options
 	// sessions caches sessions by key, and the facts that permit their unstored messages.
 	sessions sessionCache
+	// statuses are the users whose status the next sweep compares with the published one.
+	statuses statusHints
 	// committed wakes the readers of the feed after each commit.
 	committed signal
 	appender  *appender
@@ -159,6 +166,9 @@ func Open(ctx context.Context, url string, opts Options) (*Store, error) {
 	if opts.SessionsPerUser == 0 {
 		opts.SessionsPerUser = room.DefaultSessionsPerUser
 	}
+	if opts.StatusSubscriptions == 0 {
+		opts.StatusSubscriptions = room.DefaultStatusSubscriptions
+	}
 	if opts.FeedRetention == 0 {
 		opts.FeedRetention = DefaultFeedRetention
 	}
@@ -188,6 +198,7 @@ func Open(ctx context.Context, url string, opts Options) (*Store, error) {
 	s.locks = newLockQueue(maxTransactions(s.pool))
 	s.opts.Commit = func(c room.Change) {
 		s.sessions.evictChanged(c)
+		s.statuses.addEnded(c)
 		opts.Commit(c)
 		s.wakeFeed(c)
 	}

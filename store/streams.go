@@ -25,6 +25,7 @@ func (s *Store) OpenStream(
 	}
 	var (
 		detachedSince *time.Time // nil if another stream is open
+		user          room.UserID
 		b             pgx.Batch
 	)
 	logs, seqs := make([]room.LogID, len(cursor)), make([]room.Seq, len(cursor))
@@ -33,9 +34,9 @@ func (s *Store) OpenStream(
 	}
 	b.Queue(`WITH before AS (SELECT session_id, detached_at FROM sessions WHERE session_id = $1 FOR NO KEY UPDATE)
 		UPDATE sessions s SET stream_no = stream_no + 1, node_id = $2, detached_at = NULL
-		FROM before b WHERE s.session_id = b.session_id AND `+notEnded+` RETURNING stream_no, b.detached_at`, id, s.nodeID).
+		FROM before b WHERE s.session_id = b.session_id AND `+notEnded+` RETURNING stream_no, b.detached_at, user_id`, id, s.nodeID).
 		QueryRow(func(row pgx.Row) error {
-			err := row.Scan(&opened.StreamNo, &detachedSince)
+			err := row.Scan(&opened.StreamNo, &detachedSince, &user)
 			if errors.Is(err, pgx.ErrNoRows) {
 				return room.ErrSessionEnded
 			}
@@ -86,6 +87,9 @@ func (s *Store) OpenStream(
 		})
 	if err := s.locks.run(ctx, []lockKey{sessionKey(id)}, func() error { return s.pool.SendBatch(ctx, &b).Close() }); err != nil {
 		return room.OpenedStream{}, translate(err)
+	}
+	if detachedSince != nil && s.now().Sub(*detachedSince) > almostOffline {
+		s.statuses.addUsers(user)
 	}
 	s.opts.Commit(room.Change{
 		By:     room.Actor{Kind: room.ActorSession, ID: string(id)},

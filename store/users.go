@@ -37,6 +37,24 @@ func recordSeen(ctx context.Context, tx pgx.Tx, sessions []room.SessionID, now t
 	return err
 }
 
+// recordEnd records that the users of sessions had these until now, when the sessions ended for a
+// reason, and until when they were online in them. A logout counts only if the session was online,
+// so that nobody who is offline logs out later, by another client or because the session was idle.
+func recordEnd(ctx context.Context, tx pgx.Tx, sessions []room.SessionID, reason room.EndReason, now time.Time) error {
+	_, err := tx.Exec(ctx, `
+		WITH ended AS (
+			SELECT inbox, max(detached_at) AS until FROM sessions WHERE session_id = ANY ($1) GROUP BY inbox ORDER BY inbox
+		), held AS (
+			SELECT i.log, e.until FROM ended e
+			CROSS JOIN LATERAL (SELECT log FROM inboxes WHERE log = e.inbox LIMIT 1 FOR NO KEY UPDATE) i
+		)
+		UPDATE inboxes i SET seen_at = $2, online_until = greatest(i.online_until, h.until),
+			logged_out = CASE WHEN i.online_until > h.until THEN i.logged_out ELSE $3 AND h.until > $4 END
+		FROM held h WHERE i.log = h.log`,
+		sessions, now, reason == room.EndLoggedOut, now.Add(-room.OfflineAfter))
+	return err
+}
+
 // absentUser is the condition for inboxes i of users who have had no session since $2, and whose
 // inboxes contain no message.
 const absentUser = `i.seen_at < $2 AND i.oldest_at IS NULL
@@ -86,7 +104,13 @@ func (s *Store) deleteAbsentUser(ctx context.Context, user room.UserID, before t
 		if _, err := tx.Exec(ctx, lockSessionList, user); err != nil {
 			return err
 		}
-		_, err := tx.Exec(ctx, "DELETE FROM inboxes i WHERE user_id = $1 AND "+absentUser, user, before)
-		return err
+		deleted, err := tx.Exec(ctx, "DELETE FROM inboxes i WHERE user_id = $1 AND "+absentUser, user, before)
+		if err != nil || deleted.RowsAffected() == 0 {
+			return err
+		}
+		var b pgx.Batch
+		b.Queue("DELETE FROM status_subscriptions WHERE subscriber_id = $1", user)
+		b.Queue("DELETE FROM status_subscriptions WHERE user_id = $1", user)
+		return sendBatch(ctx, tx, &b)
 	})
 }
