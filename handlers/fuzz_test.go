@@ -54,6 +54,7 @@ var requestTypes = []reflect.Type{
 	reflect.TypeFor[enterRoomRequest](), reflect.TypeFor[joinRoomRequest](), reflect.TypeFor[switchRoomRequest](), reflect.TypeFor[sendMessageRequest](), reflect.TypeFor[developmentTokenRequest](),
 	reflect.TypeFor[kickRequest](), reflect.TypeFor[adminCreateRoomRequest](), reflect.TypeFor[adminSendMessageRequest](),
 	reflect.TypeFor[updateRoomRequest](), reflect.TypeFor[updateRoomAttributesRequest](), reflect.TypeFor[updateMemberAttributesRequest](),
+	reflect.TypeFor[updateStatusRequest](), reflect.TypeFor[subscribeStatusesRequest](),
 }
 
 // keepsAll checks that a request contains all that was sent, unchanged, according to a lenient

@@ -27,6 +27,7 @@ type Rates struct {
 	Joins        Rate // calls that join, enter, switch or leave rooms
 	Attributes   Rate // changes of room and member attributes
 	InboxChanges Rate // changes of conversations and of the block list
+	Statuses     Rate // changes of the custom status and of subscriptions to statuses
 
 	LoginsPerAddress Rate
 }

@@ -32,12 +32,14 @@ const (
 	LimitJoins            Limit = "joins"
 	LimitAttributes       Limit = "attributes"
 	LimitInboxChanges     Limit = "inboxChanges"
+	LimitStatuses         Limit = "statuses"
 )
 
 // RateLimits are the limits on how often something may be done.
 var RateLimits = []Limit{
 	LimitMessages, LimitBarrage, LimitBarrageBytes, LimitLogins, LimitLoginsPerAddress, LimitRoomsCreated, LimitJoins, LimitAttributes,
 	LimitInboxChanges,
+	LimitStatuses,
 }
 
 // Limits are the limits of one process. 0 means no limit.
@@ -73,6 +75,7 @@ var (
 	errTooManyRoomsCreated = newProblem(http.StatusTooManyRequests, "too_many_rooms_created", "The user creates too many rooms: wait Retry-After seconds.")
 	errTooManyJoins        = newProblem(http.StatusTooManyRequests, "too_many_joins", "The user joins and leaves rooms too often: wait Retry-After seconds.")
 	errTooManyInboxChanges = newProblem(http.StatusTooManyRequests, "too_many_inbox_changes", "The user changes conversations or the block list too often: wait Retry-After seconds.")
+	errTooManyStatuses     = newProblem(http.StatusTooManyRequests, "too_many_status_changes", "The user changes the status or subscribes to statuses too often: wait Retry-After seconds.")
 	errTooManyAttributes   = newProblem(http.StatusTooManyRequests, "too_many_attribute_changes", "The user changes attributes or settings too often: wait Retry-After seconds.")
 )
 
@@ -85,7 +88,8 @@ type userLimiter struct {
 
 // rates are the rate limiters of one process.
 type rates struct {
-	messages, barrage, barrageBytes, logins, roomsCreated, joins, attributes, inboxChanges userLimiter
+	messages, barrage, barrageBytes, logins, roomsCreated, joins, attributes, inboxChanges,
+	statuses userLimiter
 
 	loginsPerAddress *limiter[netip.Prefix]
 	// retries limits how many retries of stored messages are answered without counting as messages.
@@ -114,6 +118,7 @@ func newRates(r Rates) rates {
 		joins:            ofUsers(LimitJoins, r.Joins, "", errTooManyJoins),
 		attributes:       ofUsers(LimitAttributes, r.Attributes, "", errTooManyAttributes),
 		inboxChanges:     ofUsers(LimitInboxChanges, r.InboxChanges, "", errTooManyInboxChanges),
+		statuses:         ofUsers(LimitStatuses, r.Statuses, "", errTooManyStatuses),
 		loginsPerAddress: newLimiter[netip.Prefix](LimitLoginsPerAddress, r.LoginsPerAddress, ""),
 		retries:          newLimiter[room.UserID](LimitMessages, retryRate(r.Messages), ""),
 	}

@@ -35,6 +35,8 @@ var requests = map[string]any{
 	"adminUpdateRoom":        updateRoomRequest{},
 	"updateRoomAttributes":   updateRoomAttributesRequest{},
 	"updateMemberAttributes": updateMemberAttributesRequest{},
+	"updateStatus":           updateStatusRequest{},
+	"subscribeStatuses":      subscribeStatusesRequest{},
 	"createDevelopmentToken": developmentTokenRequest{},
 }
 
@@ -259,6 +261,14 @@ func TestContractLimits(t *testing.T) {
 		{"default member attributes page", defaultMemberAttributesPage, parameter(memberAttributes, "limit").Default},
 		{"member attributes lookup", maxMemberLookup, *parameter(memberAttributes, "userID").MaxItems},
 		{"file name", room.MaxFileNameBytes, property("Media", "fileName").Extensions["x-maxBytes"]},
+		{"custom status", room.MaxCustomStatusBytes, schema("CustomStatus").Extensions["x-maxBytes"]},
+		{"statuses lookup", maxMemberLookup, *parameter("/v1/statuses", "userID").MaxItems},
+		{"statuses to subscribe to", maxMemberLookup, *property("SubscribeStatusesRequest", "userIDs").MaxItems},
+		{"statuses in an event", room.MaxStatusesPerEvent, *property("UserStatusUpdatedEvent", "statusList").MaxItems},
+		{"shortest subscription", room.MinStatusSubscription.Seconds(), *property("SubscribeStatusesRequest", "durationSeconds").Min},
+		{"longest subscription", room.MaxStatusSubscription.Seconds(), *property("SubscribeStatusesRequest", "durationSeconds").Max},
+		{"subscription page", maxSubscriptionPage, *parameter("/v1/status-subscriptions", "limit").Max},
+		{"default subscription page", defaultSubscriptionPage, parameter("/v1/status-subscriptions", "limit").Default},
 		{"upload", room.MaxMediaBytes, *doc.Paths.Find("/v1/media/uploads").Post.Parameters.GetByInAndName("header", "Upload-Length").Schema.Value.Max},
 		{"before", maxSafeInteger, *parameter(messages, "before").Max},
 		{"after", maxSafeInteger, *parameter(messages, "after").Max},

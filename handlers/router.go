@@ -38,6 +38,7 @@ type Store interface {
 	recallStore
 	peerStore
 	blockStore
+	statusStore
 	mediaStore
 	uploadStore
 	adminStore
@@ -227,6 +228,11 @@ func New(opts Options) *API {
 		r.Get("/v1/blocks", a.withSession(a.listBlocks, inQuery))
 		r.Put("/v1/blocks/{userID}", a.withPeer(a.blockUser))
 		r.Delete("/v1/blocks/{userID}", a.withPeer(a.unblockUser))
+		r.Get("/v1/statuses", a.withSession(a.listStatuses, inQuery))
+		r.Put("/v1/status", a.withSession(a.updateStatus, inBody))
+		r.Get("/v1/status-subscriptions", a.withSession(a.listStatusSubscriptions, inQuery))
+		r.Post("/v1/status-subscriptions", a.withSession(a.subscribeStatuses, inBody))
+		r.Delete("/v1/status-subscriptions", a.withSession(a.unsubscribeStatuses, inQuery))
 
 		r.Get("/v1/media/{mediaID}", a.withSession(a.getMedia))
 

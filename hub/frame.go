@@ -97,6 +97,9 @@ func encodeEvent(e room.Event) (*Frame, error) {
 	if messages := room.MessagesOf(e.Body); e.Seq == 0 && len(messages) > 0 {
 		f.shedAbove = shedAboveFor(messages[0])
 	}
+	if e.Body.Type() == room.TypeStatusesUpdated {
+		f.shedAbove = 4 // like the most important command
+	}
 	return f, nil
 }
 

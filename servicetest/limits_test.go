@@ -126,7 +126,7 @@ func TestRateLimitsPerUser(t *testing.T) {
 		hourly := func(n int) handlers.Rate { return handlers.Rate{Count: n, Window: time.Hour} }
 		c.api.Rates = handlers.Rates{
 			Messages: hourly(3), Barrage: hourly(3), BarrageBytes: hourly(8192), Logins: hourly(3),
-			RoomsCreated: hourly(2), Joins: hourly(8), Attributes: hourly(2), InboxChanges: hourly(2),
+			RoomsCreated: hourly(2), Joins: hourly(8), Attributes: hourly(2), InboxChanges: hourly(2), Statuses: hourly(2),
 		}
 		c.api.Limited = func(limit handlers.Limit, _ netip.Prefix) {
 			mu.Lock()
@@ -188,6 +188,12 @@ func TestRateLimitsPerUser(t *testing.T) {
 	phone.call("DELETE", "/v1/blocks/bob", nil).is(http.StatusNoContent)
 	tooFast(alice.call("PUT", "/v1/blocks/bob", nil), "too_many_inbox_changes", "inboxChanges")
 	tooFast(phone.call("DELETE", "/v1/blocks/bob", nil), "too_many_inbox_changes", "inboxChanges")
+	alice.call("PUT", "/v1/status", object{"customStatus": "1"}).is(http.StatusNoContent)
+	subscription := object{"userIDs": []string{"bob"}, "durationSeconds": 60}
+	phone.call("POST", "/v1/status-subscriptions", subscription).is(http.StatusOK)
+	tooFast(phone.call("PUT", "/v1/status", object{"customStatus": "2"}), "too_many_status_changes", "statuses")
+	tooFast(alice.call("POST", "/v1/status-subscriptions", subscription), "too_many_status_changes", "statuses")
+	tooFast(alice.call("DELETE", "/v1/status-subscriptions?userID=bob", nil), "too_many_status_changes", "statuses")
 
 	sent := message(alice.call("POST", roomPath("one", "/messages"), object{"kind": "text", "text": "1", "clientMessageID": "1"}).is(http.StatusCreated))
 	phone.call("POST", peerPath("bob"), text).is(http.StatusCreated)
@@ -218,8 +224,8 @@ func TestRateLimitsPerUser(t *testing.T) {
 	defer mu.Unlock()
 	for limit, n := range map[handlers.Limit]int{
 		handlers.LimitLogins: 2, handlers.LimitRoomsCreated: 3, handlers.LimitJoins: 6, handlers.LimitAttributes: 3,
-		handlers.LimitInboxChanges: 2,
-		handlers.LimitMessages:     3, handlers.LimitBarrage: 1, handlers.LimitBarrageBytes: 1,
+		handlers.LimitInboxChanges: 2, handlers.LimitStatuses: 3,
+		handlers.LimitMessages: 3, handlers.LimitBarrage: 1, handlers.LimitBarrageBytes: 1,
 	} {
 		if met[limit] != n {
 			t.Errorf("limit %s: want %d rejections reported, got %d", limit, n, met[limit])

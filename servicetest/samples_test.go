@@ -49,6 +49,13 @@ func samples(s *service) []sample {
 				keyed:  wants(op, "sessionKey"), admin: wants(op, "adminToken"), roomed: strings.Contains(path, "{roomID}"),
 			}
 			for _, p := range op.Parameters {
+				if p.Value.In == "query" && p.Value.Required {
+					values, ok := p.Value.Example.([]any)
+					if !ok {
+						s.Fatalf("%s: the parameter %s has no example", op.OperationID, p.Value.Name)
+					}
+					call.path += fmt.Sprintf("?%s=%s", p.Value.Name, values[0])
+				}
 				if p.Value.In == "header" && p.Value.Required {
 					call.header[p.Value.Name] = "1.0.0" // the version of tus
 					if p.Value.Example != nil {

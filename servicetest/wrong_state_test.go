@@ -62,9 +62,14 @@ var answers = func() map[string]map[relation]answer {
 		"listPeerMessages":  always(reads(http.StatusOK)),
 		"recallPeerMessage": always(refuses(http.StatusNotFound, "message_not_found")),
 
-		"listBlocks":  always(reads(http.StatusOK)),
-		"blockUser":   always(modifies(http.StatusNoContent)),
-		"unblockUser": always(refuses(http.StatusNotFound, "block_not_found")),
+		"listBlocks":              always(reads(http.StatusOK)),
+		"blockUser":               always(modifies(http.StatusNoContent)),
+		"unblockUser":             always(refuses(http.StatusNotFound, "block_not_found")),
+		"listStatuses":            always(reads(http.StatusOK)),
+		"updateStatus":            always(modifies(http.StatusNoContent)),
+		"subscribeStatuses":       always(modifies(http.StatusOK)),
+		"listStatusSubscriptions": always(reads(http.StatusOK)),
+		"unsubscribeStatuses":     always(reads(http.StatusNoContent)), // there is no subscription
 
 		"getRoom":                forMembers(reads(http.StatusOK)),
 		"listMembers":            forMembers(reads(http.StatusOK)),

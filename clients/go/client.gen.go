@@ -486,6 +486,7 @@ const (
 	ProblemCodeServerFull              ProblemCode = "server_full"
 	ProblemCodeSessionEnded            ProblemCode = "session_ended"
 	ProblemCodeSessionNotFound         ProblemCode = "session_not_found"
+	ProblemCodeStatusSubscriptionLimit ProblemCode = "status_subscription_limit"
 	ProblemCodeStorageFull             ProblemCode = "storage_full"
 	ProblemCodeStreamKeyRefused        ProblemCode = "stream_key_refused"
 	ProblemCodeStreamTicketRefused     ProblemCode = "stream_ticket_refused"
@@ -502,6 +503,7 @@ const (
 	ProblemCodeTooManyMessages         ProblemCode = "too_many_messages"
 	ProblemCodeTooManyRooms            ProblemCode = "too_many_rooms"
 	ProblemCodeTooManyRoomsCreated     ProblemCode = "too_many_rooms_created"
+	ProblemCodeTooManyStatusChanges    ProblemCode = "too_many_status_changes"
 	ProblemCodeTooManyStreams          ProblemCode = "too_many_streams"
 	ProblemCodeTooMuchBarrage          ProblemCode = "too_much_barrage"
 	ProblemCodeTusVersion              ProblemCode = "tus_version"
@@ -613,6 +615,8 @@ func (e ProblemCode) Valid() bool {
 		return true
 	case ProblemCodeSessionNotFound:
 		return true
+	case ProblemCodeStatusSubscriptionLimit:
+		return true
 	case ProblemCodeStorageFull:
 		return true
 	case ProblemCodeStreamKeyRefused:
@@ -644,6 +648,8 @@ func (e ProblemCode) Valid() bool {
 	case ProblemCodeTooManyRooms:
 		return true
 	case ProblemCodeTooManyRoomsCreated:
+		return true
+	case ProblemCodeTooManyStatusChanges:
 		return true
 	case ProblemCodeTooManyStreams:
 		return true
@@ -855,6 +861,30 @@ func (e SessionEndedEventReason) Valid() bool {
 	case SessionEndedEventReasonLoggedOut:
 		return true
 	case SessionEndedEventReasonTokenExpired:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for StatusState.
+const (
+	StatusStateLoggedOut StatusState = "loggedOut"
+	StatusStateOffline   StatusState = "offline"
+	StatusStateOnline    StatusState = "online"
+	StatusStateUnknown   StatusState = "unknown"
+)
+
+// Valid indicates whether the value is a known member of the StatusState enum.
+func (e StatusState) Valid() bool {
+	switch e {
+	case StatusStateLoggedOut:
+		return true
+	case StatusStateOffline:
+		return true
+	case StatusStateOnline:
+		return true
+	case StatusStateUnknown:
 		return true
 	default:
 		return false
@@ -1212,6 +1242,11 @@ type CreateSessionRequest struct {
 
 // Cursor The `id:` of an event on a session's stream. Treat it as opaque.
 type Cursor = string
+
+// CustomStatus Text of the user, or of the application: at most 128 bytes. Absent if it is empty.
+//
+// Example: In a meeting
+type CustomStatus = string
 
 // DestroyDelay How long the room is kept after its last member has left, in seconds. A user who joins in
 // that time keeps the room from being destroyed.
@@ -3213,6 +3248,68 @@ type SessionStartedEvent struct {
 	UserName string `json:"userName"`
 }
 
+// StatusListReply Statuses of users.
+type StatusListReply struct {
+	// StatusList The status of each user, in the order of the request.
+	StatusList []UserStatus `json:"statusList"`
+}
+
+// StatusState `online`: a session of the user has a stream, or had one within the last 30 seconds.
+// `offline`: none has. `loggedOut`: none has, and the user logged out of the last one that had.
+// `unknown`: the user does not exist, or the caller may not see the status.
+//
+// Example: online
+type StatusState string
+
+// StatusSubscription A subscription, with the user's status as it was last published.
+type StatusSubscription struct {
+	// CustomStatus Text of the user, or of the application: at most 128 bytes. Absent if it is empty.
+	//
+	//
+	// Example: In a meeting
+	CustomStatus *CustomStatus `json:"customStatus,omitempty"`
+
+	// ExpiresAt When the subscription expires.
+	//
+	// Example: 2026-11-22T15:00:00.000Z
+	ExpiresAt time.Time `json:"expiresAt"`
+
+	// LastSeenAt As in UserStatus.
+	//
+	// Example: 2026-11-21T14:10:00.000Z
+	LastSeenAt *time.Time `json:"lastSeenAt,omitempty"`
+
+	// State `online`: a session of the user has a stream, or had one within the last 30 seconds.
+	// `offline`: none has. `loggedOut`: none has, and the user logged out of the last one that had.
+	// `unknown`: the user does not exist, or the caller may not see the status.
+	//
+	//
+	// Example: online
+	State StatusState `json:"state"`
+
+	// UpdatedAt As in UserStatus.
+	//
+	// Example: 2026-11-21T15:00:00.000Z
+	UpdatedAt time.Time `json:"updatedAt"`
+
+	// UserID The ID that the application gives to a user: 1 to 64 ASCII letters, digits, punctuation
+	// characters and spaces, with no space at its beginning or end, and without the segments `.`
+	// and `..` between slashes or backslashes.
+	//
+	//
+	// Example: alice
+	UserID UserID `json:"userID"`
+}
+
+// StatusSubscriptionListReply A page of subscriptions.
+type StatusSubscriptionListReply struct {
+	// NextCursor The value of `cursor` for the next page; absent on the last page.
+	NextCursor *string `json:"nextCursor,omitempty"`
+
+	// SubscriptionList The subscriptions in this page, in the order of the userIDs.
+	SubscriptionList []StatusSubscription `json:"subscriptionList"`
+}
+
 // StreamTicketReply A stream URL that can be used once, and when it expires.
 type StreamTicketReply struct {
 	// ExpiresAt A time in RFC 3339, always in UTC and with three decimals, so that times sort as text.
@@ -3227,6 +3324,31 @@ type StreamTicketReply struct {
 
 // SubType The application's own type of a message of kind `custom`.
 type SubType = int
+
+// SubscribeStatusesReply The subscription.
+type SubscribeStatusesReply struct {
+	// ErrorUserList The users who do not exist, or whose status the caller may not see.
+	ErrorUserList []UserID `json:"errorUserList"`
+
+	// ExpiresAt When the subscription expires.
+	//
+	// Example: 2026-11-22T15:00:00.000Z
+	ExpiresAt time.Time `json:"expiresAt"`
+
+	// StatusList The statuses of the users who are subscribed to.
+	StatusList []UserStatus `json:"statusList"`
+}
+
+// SubscribeStatusesRequest The users to subscribe to, and for how long.
+type SubscribeStatusesRequest struct {
+	// DurationSeconds How long the subscription lasts, in seconds; up to 30 days.
+	//
+	// Example: 86400
+	DurationSeconds int `json:"durationSeconds"`
+
+	// UserIDs The users.
+	UserIDs []UserID `json:"userIDs"`
+}
 
 // SwitchRoomRequest The room to move to, what to create it with if it does not exist, and what the user joins
 // it with.
@@ -3389,6 +3511,15 @@ type UpdateRoomRequest struct {
 	RoomName *RoomName `json:"roomName,omitempty"`
 }
 
+// UpdateStatusRequest The new custom status; none if it is absent or empty.
+type UpdateStatusRequest struct {
+	// CustomStatus Text of the user, or of the application: at most 128 bytes. Absent if it is empty.
+	//
+	//
+	// Example: In a meeting
+	CustomStatus *CustomStatus `json:"customStatus,omitempty"`
+}
+
 // User A user.
 type User struct {
 	// UserID The ID that the application gives to a user: 1 to 64 ASCII letters, digits, punctuation
@@ -3424,6 +3555,50 @@ type UserID = string
 //
 // Example: Alice
 type UserName = string
+
+// UserStatus The status of a user, in all sessions together.
+type UserStatus struct {
+	// CustomStatus Text of the user, or of the application: at most 128 bytes. Absent if it is empty.
+	//
+	//
+	// Example: In a meeting
+	CustomStatus *CustomStatus `json:"customStatus,omitempty"`
+
+	// LastSeenAt When the user was last online. Absent if the user is, or if it is not known.
+	//
+	//
+	// Example: 2026-11-21T14:10:00.000Z
+	LastSeenAt *time.Time `json:"lastSeenAt,omitempty"`
+
+	// State `online`: a session of the user has a stream, or had one within the last 30 seconds.
+	// `offline`: none has. `loggedOut`: none has, and the user logged out of the last one that had.
+	// `unknown`: the user does not exist, or the caller may not see the status.
+	//
+	//
+	// Example: online
+	State StatusState `json:"state"`
+
+	// UpdatedAt Orders the statuses of a user: of two, the one with the later time is valid.
+	//
+	//
+	// Example: 2026-11-21T15:00:00.000Z
+	UpdatedAt time.Time `json:"updatedAt"`
+
+	// UserID The ID that the application gives to a user: 1 to 64 ASCII letters, digits, punctuation
+	// characters and spaces, with no space at its beginning or end, and without the segments `.`
+	// and `..` between slashes or backslashes.
+	//
+	//
+	// Example: alice
+	UserID UserID `json:"userID"`
+}
+
+// UserStatusUpdatedEvent Statuses of users whom the session's user has subscribed to have changed. Apply each unless
+// a status of the same user with a later `updatedAt` is known.
+type UserStatusUpdatedEvent struct {
+	// StatusList The new statuses. If there are more, they are in further events.
+	StatusList []UserStatus `json:"statusList"`
+}
 
 // UserTokenClaims The claims of a user token. Other claims are allowed, and not read.
 //
@@ -3568,6 +3743,9 @@ type SentFrom = TimestampRequest
 //
 // Example: 2026-11-21T15:00:00Z
 type SentUntil = TimestampRequest
+
+// StatusUsers defines model for StatusUsers.
+type StatusUsers = []UserID
 
 // TusProtocol defines model for TusProtocol.
 type TusProtocol string
@@ -3937,6 +4115,31 @@ type ListRoomMessagesParams struct {
 	MessageID *MessageIDs `form:"messageID,omitempty" json:"messageID,omitempty"`
 }
 
+// UnsubscribeStatusesParams defines parameters for UnsubscribeStatuses.
+type UnsubscribeStatusesParams struct {
+	// UserID The users.
+	UserID StatusUsers `form:"userID" json:"userID"`
+}
+
+// ListStatusSubscriptionsParams defines parameters for ListStatusSubscriptions.
+type ListStatusSubscriptionsParams struct {
+	// Limit The maximum number of subscriptions in a page.
+	Limit *int `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor The `nextCursor` of the previous page.
+	Cursor *string `form:"cursor,omitempty" json:"cursor,omitempty"`
+
+	// UserID Return these users instead of a page of the list. Cannot be combined with `limit` or
+	// `cursor`.
+	UserID *MemberLookup `form:"userID,omitempty" json:"userID,omitempty"`
+}
+
+// ListStatusesParams defines parameters for ListStatuses.
+type ListStatusesParams struct {
+	// UserID The users.
+	UserID StatusUsers `form:"userID" json:"userID"`
+}
+
 // ListPeerMessagesParams defines parameters for ListPeerMessages.
 type ListPeerMessagesParams struct {
 	// Before Return only messages with a smaller seq, those closest to it first.
@@ -4002,6 +4205,12 @@ type CreateSessionJSONRequestBody = CreateSessionRequest
 
 // RenewTokenJSONRequestBody defines body for RenewToken for application/json ContentType.
 type RenewTokenJSONRequestBody = RenewTokenRequest
+
+// UpdateStatusJSONRequestBody defines body for UpdateStatus for application/json ContentType.
+type UpdateStatusJSONRequestBody = UpdateStatusRequest
+
+// SubscribeStatusesJSONRequestBody defines body for SubscribeStatuses for application/json ContentType.
+type SubscribeStatusesJSONRequestBody = SubscribeStatusesRequest
 
 // SendPeerMessageJSONRequestBody defines body for SendPeerMessage for application/json ContentType.
 type SendPeerMessageJSONRequestBody = SendMessageRequest
@@ -4984,6 +5193,108 @@ type ClientInterface interface {
 	//
 	// Corresponds with PUT /v1/sessions/current/token (the `RenewToken` operationId).
 	RenewToken(ctx context.Context, body RenewTokenJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// UpdateStatusWithBody Set the own custom status
+	//
+	// Sets the text that others see beside the state of the session's user. It belongs to the
+	// user, not to the session: it remains when the user is offline, until it is set again. A
+	// body without it removes it. Changes of the custom status and of subscriptions share one rate limit, 60 calls
+	// per minute and user by default (`PARLOR_STATUS_RATE`).
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with PUT /v1/status (the `UpdateStatus` operationId).
+	UpdateStatusWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// UpdateStatus Set the own custom status
+	//
+	// Sets the text that others see beside the state of the session's user. It belongs to the
+	// user, not to the session: it remains when the user is offline, until it is set again. A
+	// body without it removes it. Changes of the custom status and of subscriptions share one rate limit, 60 calls
+	// per minute and user by default (`PARLOR_STATUS_RATE`).
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with PUT /v1/status (the `UpdateStatus` operationId).
+	UpdateStatus(ctx context.Context, body UpdateStatusJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// UnsubscribeStatuses Unsubscribe from the statuses of users
+	//
+	// Ends the user's subscriptions to the given users. Users who are not subscribed to are
+	// ignored. An event about one of them may still arrive shortly afterwards.
+	//
+	// Corresponds with DELETE /v1/status-subscriptions (the `UnsubscribeStatuses` operationId).
+	UnsubscribeStatuses(ctx context.Context, params *UnsubscribeStatusesParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListStatusSubscriptions List the user's subscriptions to statuses
+	//
+	// Returns the subscriptions of the session's user that have not expired, with the status of
+	// each user as it was last published, in the order of the userIDs, one page at a time; or, with
+	// `userID`, those to the given users. A user whose status the caller may not see at the moment
+	// is `unknown`.
+	//
+	// Corresponds with GET /v1/status-subscriptions (the `ListStatusSubscriptions` operationId).
+	ListStatusSubscriptions(ctx context.Context, params *ListStatusSubscriptionsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SubscribeStatusesWithBody Subscribe to the statuses of users
+	//
+	// All sessions of the user receive `userStatusUpdated` when the status of one of the given
+	// users changes, until the subscription expires. The subscription belongs to the user: it
+	// remains when the session ends. Subscribing again replaces the end of the subscription.
+	//
+	// The changes of about a second are published together, so that a user who was away for a
+	// moment may have been so without an event. An event is not stored. A client whose stream was
+	// lost, or that polls, therefore reads listStatusSubscriptions after `sessionReady`, or from
+	// time to time. Of two statuses of a user, the one with the later `updatedAt` is valid,
+	// wherever they come from.
+	//
+	// Users who do not exist, or whose status the caller may not see (described at listStatuses),
+	// are in `errorUserList` and are not subscribed to. A user may subscribe to 3,000 users by
+	// default (`PARLOR_STATUS_SUBSCRIPTIONS`); a call that exceeds the limit changes nothing.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/status-subscriptions (the `SubscribeStatuses` operationId).
+	SubscribeStatusesWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SubscribeStatuses Subscribe to the statuses of users
+	//
+	// All sessions of the user receive `userStatusUpdated` when the status of one of the given
+	// users changes, until the subscription expires. The subscription belongs to the user: it
+	// remains when the session ends. Subscribing again replaces the end of the subscription.
+	//
+	// The changes of about a second are published together, so that a user who was away for a
+	// moment may have been so without an event. An event is not stored. A client whose stream was
+	// lost, or that polls, therefore reads listStatusSubscriptions after `sessionReady`, or from
+	// time to time. Of two statuses of a user, the one with the later `updatedAt` is valid,
+	// wherever they come from.
+	//
+	// Users who do not exist, or whose status the caller may not see (described at listStatuses),
+	// are in `errorUserList` and are not subscribed to. A user may subscribe to 3,000 users by
+	// default (`PARLOR_STATUS_SUBSCRIPTIONS`); a call that exceeds the limit changes nothing.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/status-subscriptions (the `SubscribeStatuses` operationId).
+	SubscribeStatuses(ctx context.Context, body SubscribeStatusesJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListStatuses Read the statuses of users
+	//
+	// Returns the status of each of the given users as it is now, in their order, in all sessions
+	// of the user together.
+	//
+	// A user is `online` while a session has a stream, and for 30 seconds after the last one was
+	// lost or the user logged in; a client that polls is online too. Then the user is `offline`. A
+	// user who logs out of the last session is `loggedOut` at once; a user whose last session is
+	// ended by an admin or by the expiry of its token is `offline` at once.
+	//
+	// The operator decides whose status a user may see (`PARLOR_STATUS_VISIBLE`): that of
+	// everybody, of users who are in a room with the user or have exchanged messages with the
+	// user, or only their own. If the caller's token has grants, it may see the status of the
+	// users in its `peers`. All other users are `unknown`, as are those who have never logged in.
+	//
+	// Corresponds with GET /v1/statuses (the `ListStatuses` operationId).
+	ListStatuses(ctx context.Context, params *ListStatusesParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListPeerMessages List the messages exchanged with a user
 	//
@@ -6699,6 +7010,178 @@ func (c *Client) RenewTokenWithBody(ctx context.Context, contentType string, bod
 // Corresponds with PUT /v1/sessions/current/token (the `RenewToken` operationId).
 func (c *Client) RenewToken(ctx context.Context, body RenewTokenJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewRenewTokenRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// UpdateStatusWithBody Set the own custom status
+//
+// Sets the text that others see beside the state of the session's user. It belongs to the
+// user, not to the session: it remains when the user is offline, until it is set again. A
+// body without it removes it. Changes of the custom status and of subscriptions share one rate limit, 60 calls
+// per minute and user by default (`PARLOR_STATUS_RATE`).
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with PUT /v1/status (the `UpdateStatus` operationId).
+func (c *Client) UpdateStatusWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUpdateStatusRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// UpdateStatus Set the own custom status
+//
+// Sets the text that others see beside the state of the session's user. It belongs to the
+// user, not to the session: it remains when the user is offline, until it is set again. A
+// body without it removes it. Changes of the custom status and of subscriptions share one rate limit, 60 calls
+// per minute and user by default (`PARLOR_STATUS_RATE`).
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with PUT /v1/status (the `UpdateStatus` operationId).
+func (c *Client) UpdateStatus(ctx context.Context, body UpdateStatusJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUpdateStatusRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// UnsubscribeStatuses Unsubscribe from the statuses of users
+//
+// Ends the user's subscriptions to the given users. Users who are not subscribed to are
+// ignored. An event about one of them may still arrive shortly afterwards.
+//
+// Corresponds with DELETE /v1/status-subscriptions (the `UnsubscribeStatuses` operationId).
+func (c *Client) UnsubscribeStatuses(ctx context.Context, params *UnsubscribeStatusesParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUnsubscribeStatusesRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListStatusSubscriptions List the user's subscriptions to statuses
+//
+// Returns the subscriptions of the session's user that have not expired, with the status of
+// each user as it was last published, in the order of the userIDs, one page at a time; or, with
+// `userID`, those to the given users. A user whose status the caller may not see at the moment
+// is `unknown`.
+//
+// Corresponds with GET /v1/status-subscriptions (the `ListStatusSubscriptions` operationId).
+func (c *Client) ListStatusSubscriptions(ctx context.Context, params *ListStatusSubscriptionsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListStatusSubscriptionsRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SubscribeStatusesWithBody Subscribe to the statuses of users
+//
+// All sessions of the user receive `userStatusUpdated` when the status of one of the given
+// users changes, until the subscription expires. The subscription belongs to the user: it
+// remains when the session ends. Subscribing again replaces the end of the subscription.
+//
+// The changes of about a second are published together, so that a user who was away for a
+// moment may have been so without an event. An event is not stored. A client whose stream was
+// lost, or that polls, therefore reads listStatusSubscriptions after `sessionReady`, or from
+// time to time. Of two statuses of a user, the one with the later `updatedAt` is valid,
+// wherever they come from.
+//
+// Users who do not exist, or whose status the caller may not see (described at listStatuses),
+// are in `errorUserList` and are not subscribed to. A user may subscribe to 3,000 users by
+// default (`PARLOR_STATUS_SUBSCRIPTIONS`); a call that exceeds the limit changes nothing.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/status-subscriptions (the `SubscribeStatuses` operationId).
+func (c *Client) SubscribeStatusesWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSubscribeStatusesRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SubscribeStatuses Subscribe to the statuses of users
+//
+// All sessions of the user receive `userStatusUpdated` when the status of one of the given
+// users changes, until the subscription expires. The subscription belongs to the user: it
+// remains when the session ends. Subscribing again replaces the end of the subscription.
+//
+// The changes of about a second are published together, so that a user who was away for a
+// moment may have been so without an event. An event is not stored. A client whose stream was
+// lost, or that polls, therefore reads listStatusSubscriptions after `sessionReady`, or from
+// time to time. Of two statuses of a user, the one with the later `updatedAt` is valid,
+// wherever they come from.
+//
+// Users who do not exist, or whose status the caller may not see (described at listStatuses),
+// are in `errorUserList` and are not subscribed to. A user may subscribe to 3,000 users by
+// default (`PARLOR_STATUS_SUBSCRIPTIONS`); a call that exceeds the limit changes nothing.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/status-subscriptions (the `SubscribeStatuses` operationId).
+func (c *Client) SubscribeStatuses(ctx context.Context, body SubscribeStatusesJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSubscribeStatusesRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListStatuses Read the statuses of users
+//
+// Returns the status of each of the given users as it is now, in their order, in all sessions
+// of the user together.
+//
+// A user is `online` while a session has a stream, and for 30 seconds after the last one was
+// lost or the user logged in; a client that polls is online too. Then the user is `offline`. A
+// user who logs out of the last session is `loggedOut` at once; a user whose last session is
+// ended by an admin or by the expiry of its token is `offline` at once.
+//
+// The operator decides whose status a user may see (`PARLOR_STATUS_VISIBLE`): that of
+// everybody, of users who are in a room with the user or have exchanged messages with the
+// user, or only their own. If the caller's token has grants, it may see the status of the
+// users in its `peers`. All other users are `unknown`, as are those who have never logged in.
+//
+// Corresponds with GET /v1/statuses (the `ListStatuses` operationId).
+func (c *Client) ListStatuses(ctx context.Context, params *ListStatusesParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListStatusesRequest(c.Server, params)
 	if err != nil {
 		return nil, err
 	}
@@ -9874,6 +10357,272 @@ func NewRenewTokenRequestWithBody(server string, contentType string, body io.Rea
 	return req, nil
 }
 
+// NewUpdateStatusRequest calls the generic UpdateStatus builder with application/json body
+func NewUpdateStatusRequest(server string, body UpdateStatusJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewUpdateStatusRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewUpdateStatusRequestWithBody constructs an http.Request for the UpdateStatus method, with any body, and a specified content type
+func NewUpdateStatusRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/status")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPut, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewUnsubscribeStatusesRequest constructs an http.Request for the UnsubscribeStatuses method
+func NewUnsubscribeStatusesRequest(server string, params *UnsubscribeStatusesParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/status-subscriptions")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.UserID != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "userID", params.UserID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "array", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewListStatusSubscriptionsRequest constructs an http.Request for the ListStatusSubscriptions method
+func NewListStatusSubscriptionsRequest(server string, params *ListStatusSubscriptionsParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/status-subscriptions")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.UserID != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "userID", *params.UserID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "array", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewSubscribeStatusesRequest calls the generic SubscribeStatuses builder with application/json body
+func NewSubscribeStatusesRequest(server string, body SubscribeStatusesJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewSubscribeStatusesRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewSubscribeStatusesRequestWithBody constructs an http.Request for the SubscribeStatuses method, with any body, and a specified content type
+func NewSubscribeStatusesRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/status-subscriptions")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewListStatusesRequest constructs an http.Request for the ListStatuses method
+func NewListStatusesRequest(server string, params *ListStatusesParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/statuses")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.UserID != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "userID", params.UserID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "array", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 // NewListPeerMessagesRequest constructs an http.Request for the ListPeerMessages method
 func NewListPeerMessagesRequest(server string, userID PathPeerID, params *ListPeerMessagesParams) (*http.Request, error) {
 	var err error
@@ -11071,6 +11820,114 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with PUT /v1/sessions/current/token (the `RenewToken` operationId).
 	RenewTokenWithResponse(ctx context.Context, body RenewTokenJSONRequestBody, reqEditors ...RequestEditorFn) (*RenewTokenResponse, error)
+
+	// UpdateStatusWithBodyWithResponse Set the own custom status
+	//
+	// Sets the text that others see beside the state of the session's user. It belongs to the
+	// user, not to the session: it remains when the user is offline, until it is set again. A
+	// body without it removes it. Changes of the custom status and of subscriptions share one rate limit, 60 calls
+	// per minute and user by default (`PARLOR_STATUS_RATE`).
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PUT /v1/status (the `UpdateStatus` operationId).
+	UpdateStatusWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateStatusResponse, error)
+
+	// UpdateStatusWithResponse Set the own custom status
+	//
+	// Sets the text that others see beside the state of the session's user. It belongs to the
+	// user, not to the session: it remains when the user is offline, until it is set again. A
+	// body without it removes it. Changes of the custom status and of subscriptions share one rate limit, 60 calls
+	// per minute and user by default (`PARLOR_STATUS_RATE`).
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PUT /v1/status (the `UpdateStatus` operationId).
+	UpdateStatusWithResponse(ctx context.Context, body UpdateStatusJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateStatusResponse, error)
+
+	// UnsubscribeStatusesWithResponse Unsubscribe from the statuses of users
+	//
+	// Ends the user's subscriptions to the given users. Users who are not subscribed to are
+	// ignored. An event about one of them may still arrive shortly afterwards.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with DELETE /v1/status-subscriptions (the `UnsubscribeStatuses` operationId).
+	UnsubscribeStatusesWithResponse(ctx context.Context, params *UnsubscribeStatusesParams, reqEditors ...RequestEditorFn) (*UnsubscribeStatusesResponse, error)
+
+	// ListStatusSubscriptionsWithResponse List the user's subscriptions to statuses
+	//
+	// Returns the subscriptions of the session's user that have not expired, with the status of
+	// each user as it was last published, in the order of the userIDs, one page at a time; or, with
+	// `userID`, those to the given users. A user whose status the caller may not see at the moment
+	// is `unknown`.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/status-subscriptions (the `ListStatusSubscriptions` operationId).
+	ListStatusSubscriptionsWithResponse(ctx context.Context, params *ListStatusSubscriptionsParams, reqEditors ...RequestEditorFn) (*ListStatusSubscriptionsResponse, error)
+
+	// SubscribeStatusesWithBodyWithResponse Subscribe to the statuses of users
+	//
+	// All sessions of the user receive `userStatusUpdated` when the status of one of the given
+	// users changes, until the subscription expires. The subscription belongs to the user: it
+	// remains when the session ends. Subscribing again replaces the end of the subscription.
+	//
+	// The changes of about a second are published together, so that a user who was away for a
+	// moment may have been so without an event. An event is not stored. A client whose stream was
+	// lost, or that polls, therefore reads listStatusSubscriptions after `sessionReady`, or from
+	// time to time. Of two statuses of a user, the one with the later `updatedAt` is valid,
+	// wherever they come from.
+	//
+	// Users who do not exist, or whose status the caller may not see (described at listStatuses),
+	// are in `errorUserList` and are not subscribed to. A user may subscribe to 3,000 users by
+	// default (`PARLOR_STATUS_SUBSCRIPTIONS`); a call that exceeds the limit changes nothing.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/status-subscriptions (the `SubscribeStatuses` operationId).
+	SubscribeStatusesWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SubscribeStatusesResponse, error)
+
+	// SubscribeStatusesWithResponse Subscribe to the statuses of users
+	//
+	// All sessions of the user receive `userStatusUpdated` when the status of one of the given
+	// users changes, until the subscription expires. The subscription belongs to the user: it
+	// remains when the session ends. Subscribing again replaces the end of the subscription.
+	//
+	// The changes of about a second are published together, so that a user who was away for a
+	// moment may have been so without an event. An event is not stored. A client whose stream was
+	// lost, or that polls, therefore reads listStatusSubscriptions after `sessionReady`, or from
+	// time to time. Of two statuses of a user, the one with the later `updatedAt` is valid,
+	// wherever they come from.
+	//
+	// Users who do not exist, or whose status the caller may not see (described at listStatuses),
+	// are in `errorUserList` and are not subscribed to. A user may subscribe to 3,000 users by
+	// default (`PARLOR_STATUS_SUBSCRIPTIONS`); a call that exceeds the limit changes nothing.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/status-subscriptions (the `SubscribeStatuses` operationId).
+	SubscribeStatusesWithResponse(ctx context.Context, body SubscribeStatusesJSONRequestBody, reqEditors ...RequestEditorFn) (*SubscribeStatusesResponse, error)
+
+	// ListStatusesWithResponse Read the statuses of users
+	//
+	// Returns the status of each of the given users as it is now, in their order, in all sessions
+	// of the user together.
+	//
+	// A user is `online` while a session has a stream, and for 30 seconds after the last one was
+	// lost or the user logged in; a client that polls is online too. Then the user is `offline`. A
+	// user who logs out of the last session is `loggedOut` at once; a user whose last session is
+	// ended by an admin or by the expiry of its token is `offline` at once.
+	//
+	// The operator decides whose status a user may see (`PARLOR_STATUS_VISIBLE`): that of
+	// everybody, of users who are in a room with the user or have exchanged messages with the
+	// user, or only their own. If the caller's token has grants, it may see the status of the
+	// users in its `peers`. All other users are `unknown`, as are those who have never logged in.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/statuses (the `ListStatuses` operationId).
+	ListStatusesWithResponse(ctx context.Context, params *ListStatusesParams, reqEditors ...RequestEditorFn) (*ListStatusesResponse, error)
 
 	// ListPeerMessagesWithResponse List the messages exchanged with a user
 	//
@@ -16506,6 +17363,434 @@ func (r RenewTokenResponse) ContentType() string {
 	return ""
 }
 
+// UpdateStatusResponse429Headers the declared response headers of an HTTP 429 response for UpdateStatus
+type UpdateStatusResponse429Headers struct {
+	RateLimit       *string
+	RateLimitPolicy *string
+	RetryAfter      *int
+}
+
+// UpdateStatusResponse503Headers the declared response headers of an HTTP 503 response for UpdateStatus
+type UpdateStatusResponse503Headers struct {
+	RetryAfter *int
+}
+
+type UpdateStatusResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationproblemJSON400 the response for an HTTP 400 `application/problem+json` response
+	ApplicationproblemJSON400 *InvalidRequest
+	// ApplicationproblemJSON401 the response for an HTTP 401 `application/problem+json` response
+	ApplicationproblemJSON401 *Unauthenticated
+	// ApplicationproblemJSON408 the response for an HTTP 408 `application/problem+json` response
+	ApplicationproblemJSON408 *BodyTimeout
+	// ApplicationproblemJSON413 the response for an HTTP 413 `application/problem+json` response
+	ApplicationproblemJSON413 *BodyTooLarge
+	// ApplicationproblemJSON415 the response for an HTTP 415 `application/problem+json` response
+	ApplicationproblemJSON415 *UnsupportedMediaType
+	// ApplicationproblemJSON429 the response for an HTTP 429 `application/problem+json` response
+	ApplicationproblemJSON429 *TooFast
+	// ApplicationproblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationproblemJSON503 *Unavailable
+	// Headers429 the parsed response headers for an HTTP 429 response
+	Headers429 *UpdateStatusResponse429Headers
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *UpdateStatusResponse503Headers
+}
+
+// GetApplicationproblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
+func (r UpdateStatusResponse) GetApplicationproblemJSON400() *InvalidRequest {
+	return r.ApplicationproblemJSON400
+}
+
+// GetApplicationproblemJSON401 returns the response for an HTTP 401 `application/problem+json` response
+func (r UpdateStatusResponse) GetApplicationproblemJSON401() *Unauthenticated {
+	return r.ApplicationproblemJSON401
+}
+
+// GetApplicationproblemJSON408 returns the response for an HTTP 408 `application/problem+json` response
+func (r UpdateStatusResponse) GetApplicationproblemJSON408() *BodyTimeout {
+	return r.ApplicationproblemJSON408
+}
+
+// GetApplicationproblemJSON413 returns the response for an HTTP 413 `application/problem+json` response
+func (r UpdateStatusResponse) GetApplicationproblemJSON413() *BodyTooLarge {
+	return r.ApplicationproblemJSON413
+}
+
+// GetApplicationproblemJSON415 returns the response for an HTTP 415 `application/problem+json` response
+func (r UpdateStatusResponse) GetApplicationproblemJSON415() *UnsupportedMediaType {
+	return r.ApplicationproblemJSON415
+}
+
+// GetApplicationproblemJSON429 returns the response for an HTTP 429 `application/problem+json` response
+func (r UpdateStatusResponse) GetApplicationproblemJSON429() *TooFast {
+	return r.ApplicationproblemJSON429
+}
+
+// GetApplicationproblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r UpdateStatusResponse) GetApplicationproblemJSON503() *Unavailable {
+	return r.ApplicationproblemJSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r UpdateStatusResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r UpdateStatusResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r UpdateStatusResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r UpdateStatusResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// UnsubscribeStatusesResponse429Headers the declared response headers of an HTTP 429 response for UnsubscribeStatuses
+type UnsubscribeStatusesResponse429Headers struct {
+	RateLimit       *string
+	RateLimitPolicy *string
+	RetryAfter      *int
+}
+
+// UnsubscribeStatusesResponse503Headers the declared response headers of an HTTP 503 response for UnsubscribeStatuses
+type UnsubscribeStatusesResponse503Headers struct {
+	RetryAfter *int
+}
+
+type UnsubscribeStatusesResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationproblemJSON400 the response for an HTTP 400 `application/problem+json` response
+	ApplicationproblemJSON400 *InvalidRequest
+	// ApplicationproblemJSON401 the response for an HTTP 401 `application/problem+json` response
+	ApplicationproblemJSON401 *Unauthenticated
+	// ApplicationproblemJSON429 the response for an HTTP 429 `application/problem+json` response
+	ApplicationproblemJSON429 *TooFast
+	// ApplicationproblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationproblemJSON503 *Unavailable
+	// Headers429 the parsed response headers for an HTTP 429 response
+	Headers429 *UnsubscribeStatusesResponse429Headers
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *UnsubscribeStatusesResponse503Headers
+}
+
+// GetApplicationproblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
+func (r UnsubscribeStatusesResponse) GetApplicationproblemJSON400() *InvalidRequest {
+	return r.ApplicationproblemJSON400
+}
+
+// GetApplicationproblemJSON401 returns the response for an HTTP 401 `application/problem+json` response
+func (r UnsubscribeStatusesResponse) GetApplicationproblemJSON401() *Unauthenticated {
+	return r.ApplicationproblemJSON401
+}
+
+// GetApplicationproblemJSON429 returns the response for an HTTP 429 `application/problem+json` response
+func (r UnsubscribeStatusesResponse) GetApplicationproblemJSON429() *TooFast {
+	return r.ApplicationproblemJSON429
+}
+
+// GetApplicationproblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r UnsubscribeStatusesResponse) GetApplicationproblemJSON503() *Unavailable {
+	return r.ApplicationproblemJSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r UnsubscribeStatusesResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r UnsubscribeStatusesResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r UnsubscribeStatusesResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r UnsubscribeStatusesResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// ListStatusSubscriptionsResponse503Headers the declared response headers of an HTTP 503 response for ListStatusSubscriptions
+type ListStatusSubscriptionsResponse503Headers struct {
+	RetryAfter *int
+}
+
+type ListStatusSubscriptionsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *StatusSubscriptionListReply
+	// ApplicationproblemJSON400 the response for an HTTP 400 `application/problem+json` response
+	ApplicationproblemJSON400 *InvalidRequest
+	// ApplicationproblemJSON401 the response for an HTTP 401 `application/problem+json` response
+	ApplicationproblemJSON401 *Unauthenticated
+	// ApplicationproblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationproblemJSON503 *Unavailable
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *ListStatusSubscriptionsResponse503Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListStatusSubscriptionsResponse) GetJSON200() *StatusSubscriptionListReply {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
+func (r ListStatusSubscriptionsResponse) GetApplicationproblemJSON400() *InvalidRequest {
+	return r.ApplicationproblemJSON400
+}
+
+// GetApplicationproblemJSON401 returns the response for an HTTP 401 `application/problem+json` response
+func (r ListStatusSubscriptionsResponse) GetApplicationproblemJSON401() *Unauthenticated {
+	return r.ApplicationproblemJSON401
+}
+
+// GetApplicationproblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r ListStatusSubscriptionsResponse) GetApplicationproblemJSON503() *Unavailable {
+	return r.ApplicationproblemJSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r ListStatusSubscriptionsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListStatusSubscriptionsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListStatusSubscriptionsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListStatusSubscriptionsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// SubscribeStatusesResponse429Headers the declared response headers of an HTTP 429 response for SubscribeStatuses
+type SubscribeStatusesResponse429Headers struct {
+	RateLimit       *string
+	RateLimitPolicy *string
+	RetryAfter      *int
+}
+
+// SubscribeStatusesResponse503Headers the declared response headers of an HTTP 503 response for SubscribeStatuses
+type SubscribeStatusesResponse503Headers struct {
+	RetryAfter *int
+}
+
+type SubscribeStatusesResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *SubscribeStatusesReply
+	// ApplicationproblemJSON400 the response for an HTTP 400 `application/problem+json` response
+	ApplicationproblemJSON400 *InvalidRequest
+	// ApplicationproblemJSON401 the response for an HTTP 401 `application/problem+json` response
+	ApplicationproblemJSON401 *Unauthenticated
+	// ApplicationproblemJSON408 the response for an HTTP 408 `application/problem+json` response
+	ApplicationproblemJSON408 *BodyTimeout
+	// ApplicationproblemJSON409 the response for an HTTP 409 `application/problem+json` response
+	ApplicationproblemJSON409 *Problem
+	// ApplicationproblemJSON413 the response for an HTTP 413 `application/problem+json` response
+	ApplicationproblemJSON413 *BodyTooLarge
+	// ApplicationproblemJSON415 the response for an HTTP 415 `application/problem+json` response
+	ApplicationproblemJSON415 *UnsupportedMediaType
+	// ApplicationproblemJSON429 the response for an HTTP 429 `application/problem+json` response
+	ApplicationproblemJSON429 *TooFast
+	// ApplicationproblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationproblemJSON503 *Unavailable
+	// Headers429 the parsed response headers for an HTTP 429 response
+	Headers429 *SubscribeStatusesResponse429Headers
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *SubscribeStatusesResponse503Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r SubscribeStatusesResponse) GetJSON200() *SubscribeStatusesReply {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
+func (r SubscribeStatusesResponse) GetApplicationproblemJSON400() *InvalidRequest {
+	return r.ApplicationproblemJSON400
+}
+
+// GetApplicationproblemJSON401 returns the response for an HTTP 401 `application/problem+json` response
+func (r SubscribeStatusesResponse) GetApplicationproblemJSON401() *Unauthenticated {
+	return r.ApplicationproblemJSON401
+}
+
+// GetApplicationproblemJSON408 returns the response for an HTTP 408 `application/problem+json` response
+func (r SubscribeStatusesResponse) GetApplicationproblemJSON408() *BodyTimeout {
+	return r.ApplicationproblemJSON408
+}
+
+// GetApplicationproblemJSON409 returns the response for an HTTP 409 `application/problem+json` response
+func (r SubscribeStatusesResponse) GetApplicationproblemJSON409() *Problem {
+	return r.ApplicationproblemJSON409
+}
+
+// GetApplicationproblemJSON413 returns the response for an HTTP 413 `application/problem+json` response
+func (r SubscribeStatusesResponse) GetApplicationproblemJSON413() *BodyTooLarge {
+	return r.ApplicationproblemJSON413
+}
+
+// GetApplicationproblemJSON415 returns the response for an HTTP 415 `application/problem+json` response
+func (r SubscribeStatusesResponse) GetApplicationproblemJSON415() *UnsupportedMediaType {
+	return r.ApplicationproblemJSON415
+}
+
+// GetApplicationproblemJSON429 returns the response for an HTTP 429 `application/problem+json` response
+func (r SubscribeStatusesResponse) GetApplicationproblemJSON429() *TooFast {
+	return r.ApplicationproblemJSON429
+}
+
+// GetApplicationproblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r SubscribeStatusesResponse) GetApplicationproblemJSON503() *Unavailable {
+	return r.ApplicationproblemJSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r SubscribeStatusesResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r SubscribeStatusesResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r SubscribeStatusesResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r SubscribeStatusesResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// ListStatusesResponse503Headers the declared response headers of an HTTP 503 response for ListStatuses
+type ListStatusesResponse503Headers struct {
+	RetryAfter *int
+}
+
+type ListStatusesResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *StatusListReply
+	// ApplicationproblemJSON400 the response for an HTTP 400 `application/problem+json` response
+	ApplicationproblemJSON400 *InvalidRequest
+	// ApplicationproblemJSON401 the response for an HTTP 401 `application/problem+json` response
+	ApplicationproblemJSON401 *Unauthenticated
+	// ApplicationproblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationproblemJSON503 *Unavailable
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *ListStatusesResponse503Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListStatusesResponse) GetJSON200() *StatusListReply {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
+func (r ListStatusesResponse) GetApplicationproblemJSON400() *InvalidRequest {
+	return r.ApplicationproblemJSON400
+}
+
+// GetApplicationproblemJSON401 returns the response for an HTTP 401 `application/problem+json` response
+func (r ListStatusesResponse) GetApplicationproblemJSON401() *Unauthenticated {
+	return r.ApplicationproblemJSON401
+}
+
+// GetApplicationproblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r ListStatusesResponse) GetApplicationproblemJSON503() *Unavailable {
+	return r.ApplicationproblemJSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r ListStatusesResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListStatusesResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListStatusesResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListStatusesResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 // ListPeerMessagesResponse503Headers the declared response headers of an HTTP 503 response for ListPeerMessages
 type ListPeerMessagesResponse503Headers struct {
 	RetryAfter *int
@@ -18228,6 +19513,156 @@ func (c *ClientWithResponses) RenewTokenWithResponse(ctx context.Context, body R
 		return nil, err
 	}
 	return ParseRenewTokenResponse(rsp)
+}
+
+// UpdateStatusWithBodyWithResponse Set the own custom status
+//
+// Sets the text that others see beside the state of the session's user. It belongs to the
+// user, not to the session: it remains when the user is offline, until it is set again. A
+// body without it removes it. Changes of the custom status and of subscriptions share one rate limit, 60 calls
+// per minute and user by default (`PARLOR_STATUS_RATE`).
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PUT /v1/status (the `UpdateStatus` operationId).
+func (c *ClientWithResponses) UpdateStatusWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateStatusResponse, error) {
+	rsp, err := c.UpdateStatusWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseUpdateStatusResponse(rsp)
+}
+
+// UpdateStatusWithResponse Set the own custom status
+//
+// Sets the text that others see beside the state of the session's user. It belongs to the
+// user, not to the session: it remains when the user is offline, until it is set again. A
+// body without it removes it. Changes of the custom status and of subscriptions share one rate limit, 60 calls
+// per minute and user by default (`PARLOR_STATUS_RATE`).
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PUT /v1/status (the `UpdateStatus` operationId).
+func (c *ClientWithResponses) UpdateStatusWithResponse(ctx context.Context, body UpdateStatusJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateStatusResponse, error) {
+	rsp, err := c.UpdateStatus(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseUpdateStatusResponse(rsp)
+}
+
+// UnsubscribeStatusesWithResponse Unsubscribe from the statuses of users
+//
+// Ends the user's subscriptions to the given users. Users who are not subscribed to are
+// ignored. An event about one of them may still arrive shortly afterwards.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with DELETE /v1/status-subscriptions (the `UnsubscribeStatuses` operationId).
+func (c *ClientWithResponses) UnsubscribeStatusesWithResponse(ctx context.Context, params *UnsubscribeStatusesParams, reqEditors ...RequestEditorFn) (*UnsubscribeStatusesResponse, error) {
+	rsp, err := c.UnsubscribeStatuses(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseUnsubscribeStatusesResponse(rsp)
+}
+
+// ListStatusSubscriptionsWithResponse List the user's subscriptions to statuses
+//
+// Returns the subscriptions of the session's user that have not expired, with the status of
+// each user as it was last published, in the order of the userIDs, one page at a time; or, with
+// `userID`, those to the given users. A user whose status the caller may not see at the moment
+// is `unknown`.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/status-subscriptions (the `ListStatusSubscriptions` operationId).
+func (c *ClientWithResponses) ListStatusSubscriptionsWithResponse(ctx context.Context, params *ListStatusSubscriptionsParams, reqEditors ...RequestEditorFn) (*ListStatusSubscriptionsResponse, error) {
+	rsp, err := c.ListStatusSubscriptions(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListStatusSubscriptionsResponse(rsp)
+}
+
+// SubscribeStatusesWithBodyWithResponse Subscribe to the statuses of users
+//
+// All sessions of the user receive `userStatusUpdated` when the status of one of the given
+// users changes, until the subscription expires. The subscription belongs to the user: it
+// remains when the session ends. Subscribing again replaces the end of the subscription.
+//
+// The changes of about a second are published together, so that a user who was away for a
+// moment may have been so without an event. An event is not stored. A client whose stream was
+// lost, or that polls, therefore reads listStatusSubscriptions after `sessionReady`, or from
+// time to time. Of two statuses of a user, the one with the later `updatedAt` is valid,
+// wherever they come from.
+//
+// Users who do not exist, or whose status the caller may not see (described at listStatuses),
+// are in `errorUserList` and are not subscribed to. A user may subscribe to 3,000 users by
+// default (`PARLOR_STATUS_SUBSCRIPTIONS`); a call that exceeds the limit changes nothing.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/status-subscriptions (the `SubscribeStatuses` operationId).
+func (c *ClientWithResponses) SubscribeStatusesWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SubscribeStatusesResponse, error) {
+	rsp, err := c.SubscribeStatusesWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSubscribeStatusesResponse(rsp)
+}
+
+// SubscribeStatusesWithResponse Subscribe to the statuses of users
+//
+// All sessions of the user receive `userStatusUpdated` when the status of one of the given
+// users changes, until the subscription expires. The subscription belongs to the user: it
+// remains when the session ends. Subscribing again replaces the end of the subscription.
+//
+// The changes of about a second are published together, so that a user who was away for a
+// moment may have been so without an event. An event is not stored. A client whose stream was
+// lost, or that polls, therefore reads listStatusSubscriptions after `sessionReady`, or from
+// time to time. Of two statuses of a user, the one with the later `updatedAt` is valid,
+// wherever they come from.
+//
+// Users who do not exist, or whose status the caller may not see (described at listStatuses),
+// are in `errorUserList` and are not subscribed to. A user may subscribe to 3,000 users by
+// default (`PARLOR_STATUS_SUBSCRIPTIONS`); a call that exceeds the limit changes nothing.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/status-subscriptions (the `SubscribeStatuses` operationId).
+func (c *ClientWithResponses) SubscribeStatusesWithResponse(ctx context.Context, body SubscribeStatusesJSONRequestBody, reqEditors ...RequestEditorFn) (*SubscribeStatusesResponse, error) {
+	rsp, err := c.SubscribeStatuses(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSubscribeStatusesResponse(rsp)
+}
+
+// ListStatusesWithResponse Read the statuses of users
+//
+// Returns the status of each of the given users as it is now, in their order, in all sessions
+// of the user together.
+//
+// A user is `online` while a session has a stream, and for 30 seconds after the last one was
+// lost or the user logged in; a client that polls is online too. Then the user is `offline`. A
+// user who logs out of the last session is `loggedOut` at once; a user whose last session is
+// ended by an admin or by the expiry of its token is `offline` at once.
+//
+// The operator decides whose status a user may see (`PARLOR_STATUS_VISIBLE`): that of
+// everybody, of users who are in a room with the user or have exchanged messages with the
+// user, or only their own. If the caller's token has grants, it may see the status of the
+// users in its `peers`. All other users are `unknown`, as are those who have never logged in.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/statuses (the `ListStatuses` operationId).
+func (c *ClientWithResponses) ListStatusesWithResponse(ctx context.Context, params *ListStatusesParams, reqEditors ...RequestEditorFn) (*ListStatusesResponse, error) {
+	rsp, err := c.ListStatuses(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListStatusesResponse(rsp)
 }
 
 // ListPeerMessagesWithResponse List the messages exchanged with a user
@@ -23539,6 +24974,440 @@ func ParseRenewTokenResponse(rsp *http.Response) (*RenewTokenResponse, error) {
 		response.Headers429 = &headers
 	case rsp.StatusCode == 503:
 		var headers RenewTokenResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseUpdateStatusResponse parses an HTTP response from a UpdateStatusWithResponse call
+func ParseUpdateStatusResponse(rsp *http.Response) (*UpdateStatusResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &UpdateStatusResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 204:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest InvalidRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest Unauthenticated
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 408:
+		var dest BodyTimeout
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON408 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 413:
+		var dest BodyTooLarge
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON413 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 415:
+		var dest UnsupportedMediaType
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON415 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest TooFast
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 429:
+		var headers UpdateStatusResponse429Headers
+		if values := rsp.Header.Values("RateLimit"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimit = &value
+		}
+		if values := rsp.Header.Values("RateLimit-Policy"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit-Policy", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimitPolicy = &value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		response.Headers429 = &headers
+	case rsp.StatusCode == 503:
+		var headers UpdateStatusResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseUnsubscribeStatusesResponse parses an HTTP response from a UnsubscribeStatusesWithResponse call
+func ParseUnsubscribeStatusesResponse(rsp *http.Response) (*UnsubscribeStatusesResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &UnsubscribeStatusesResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 204:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest InvalidRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest Unauthenticated
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest TooFast
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 429:
+		var headers UnsubscribeStatusesResponse429Headers
+		if values := rsp.Header.Values("RateLimit"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimit = &value
+		}
+		if values := rsp.Header.Values("RateLimit-Policy"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit-Policy", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimitPolicy = &value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		response.Headers429 = &headers
+	case rsp.StatusCode == 503:
+		var headers UnsubscribeStatusesResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseListStatusSubscriptionsResponse parses an HTTP response from a ListStatusSubscriptionsWithResponse call
+func ParseListStatusSubscriptionsResponse(rsp *http.Response) (*ListStatusSubscriptionsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListStatusSubscriptionsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest StatusSubscriptionListReply
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest InvalidRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest Unauthenticated
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 503:
+		var headers ListStatusSubscriptionsResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseSubscribeStatusesResponse parses an HTTP response from a SubscribeStatusesWithResponse call
+func ParseSubscribeStatusesResponse(rsp *http.Response) (*SubscribeStatusesResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &SubscribeStatusesResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest SubscribeStatusesReply
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest InvalidRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest Unauthenticated
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 408:
+		var dest BodyTimeout
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON408 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON409 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 413:
+		var dest BodyTooLarge
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON413 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 415:
+		var dest UnsupportedMediaType
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON415 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest TooFast
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 429:
+		var headers SubscribeStatusesResponse429Headers
+		if values := rsp.Header.Values("RateLimit"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimit = &value
+		}
+		if values := rsp.Header.Values("RateLimit-Policy"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit-Policy", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimitPolicy = &value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		response.Headers429 = &headers
+	case rsp.StatusCode == 503:
+		var headers SubscribeStatusesResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseListStatusesResponse parses an HTTP response from a ListStatusesWithResponse call
+func ParseListStatusesResponse(rsp *http.Response) (*ListStatusesResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListStatusesResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest StatusListReply
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest InvalidRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest Unauthenticated
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 503:
+		var headers ListStatusesResponse503Headers
 		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
 			var value int
 			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {

@@ -75,6 +75,7 @@ func (c *ServeCmd) rates() handlers.Rates {
 		Messages: perSecond(c.MessageRate), Barrage: perSecond(c.BarrageRate), BarrageBytes: perSecond(c.BarrageBytes),
 		Logins: perMinute(c.LoginRate), RoomsCreated: perMinute(c.RoomRate), Joins: perMinute(c.JoinRate), Attributes: perSecond(c.AttributeRate),
 		InboxChanges: perSecond(c.InboxRate),
+		Statuses:     perMinute(c.StatusRate),
 		// A whole class or company may log in from one address at the same time.
 		LoginsPerAddress: handlers.Rate{Count: 100 * c.AddressLoginRate, Window: 100 * time.Second},
 	}

@@ -35,6 +35,7 @@ const (
 	maxMaxRooms         = 100_000_000
 	maxRoomsPerCreator  = 100_000 // they are counted whenever the user creates one
 	maxSessionsPerUser  = 10_000
+	maxSubscriptions    = 10_000 // all of them are counted whenever the user subscribes
 	maxMessageRate      = 10_000
 	maxRate             = 100_000
 	minBarrageBytes     = 8 << 10 // the largest barrage message with its extended data
@@ -118,6 +119,9 @@ type ServeCmd struct {
 	JoinRate         int           `env:"PARLOR_JOIN_RATE" default:"300" help:"Calls per minute with which a user can create, join, enter, switch or leave rooms. 0 to 100000."`
 	AttributeRate    int           `env:"PARLOR_ATTRIBUTE_RATE" default:"20" help:"Calls per second with which a user can change attributes of rooms and members, and settings of rooms. 0 to 100000."`
 	InboxRate        int           `env:"PARLOR_INBOX_RATE" default:"20" help:"Calls per second with which a user can mark conversations as read, delete them, and change the block list. 0 to 100000."`
+	StatusRate       int           `env:"PARLOR_STATUS_RATE" default:"60" help:"Calls per minute with which a user can change the custom status, and subscribe to statuses or unsubscribe. 0 to 100000."`
+	StatusVisible    string        `env:"PARLOR_STATUS_VISIBLE" default:"everybody" enum:"everybody,acquaintances,nobody" help:"Whose status a user can see. everybody: that of every user; acquaintances: that of users who are in a room with the user, or have exchanged messages with the user that are still stored; nobody: only their own."`
+	Subscriptions    int           `name:"status-subscriptions" env:"PARLOR_STATUS_SUBSCRIPTIONS" default:"3000" help:"Maximum number of users whose status a user can subscribe to. 1 to 10000."`
 	MessageRetention time.Duration `env:"PARLOR_MESSAGE_RETENTION" default:"168h" help:"How long messages and other events of a room are stored while the room exists. 1h to 87600h; 0s means forever."`
 	FeedRetention    time.Duration `env:"PARLOR_FEED_RETENTION" default:"1h" help:"How long the event feed of all rooms keeps the events of a destroyed room, and those of users, for consumers that were disconnected. 1m to 168h."`
 	FeedPeers        bool          `env:"PARLOR_FEED_PEERS" help:"Keeps messages between users for the event feed too, for consumers that include peers. All servers need the same value."`
@@ -240,6 +244,8 @@ func (c *ServeCmd) validate() error {
 	checkRange(fault, "PARLOR_JOIN_RATE", c.JoinRate, 0, maxRate)
 	checkRange(fault, "PARLOR_ATTRIBUTE_RATE", c.AttributeRate, 0, maxRate)
 	checkRange(fault, "PARLOR_INBOX_RATE", c.InboxRate, 0, maxRate)
+	checkRange(fault, "PARLOR_STATUS_RATE", c.StatusRate, 0, maxRate)
+	checkRange(fault, "PARLOR_STATUS_SUBSCRIPTIONS", c.Subscriptions, 1, maxSubscriptions)
 	checkRange(fault, "PARLOR_MEMBER_TIMEOUT", c.MemberTimeout, room.MinMemberTimeout, room.MaxMemberTimeout)
 	checkRange(fault, "PARLOR_MAX_MEMBERS", c.MaxMembers, 1, room.MaxMaxMembers)
 	checkRange(fault, "PARLOR_NAMES_UP_TO", c.NamesUpTo, 1, room.MaxMaxMembers)

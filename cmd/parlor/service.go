@@ -96,6 +96,9 @@ func (c *ServeCmd) serve(ctx context.Context, to console, log *slog.Logger, toke
 		FeedRetention:   c.FeedRetention,
 		FeedPeers:       c.FeedPeers,
 
+		StatusVisible:       room.StatusVisibility(c.StatusVisible),
+		StatusSubscriptions: c.Subscriptions,
+
 		MessageRetention: c.MessageRetention,
 		PeerRetention:    c.PeerRetention,
 		SessionIdle:      c.SessionIdle,
