@@ -86,6 +86,7 @@ func (a *api) openStream(w http.ResponseWriter, r *http.Request) error {
 		stream.Abort()
 		return err
 	}
+	start.Missed = a.missedStatuses(session.User.ID, start.StatusesSince, wait > 0)
 	started = true
 	a.StreamOpens(r.Context())
 	if wait > 0 {

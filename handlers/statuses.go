@@ -17,6 +17,7 @@ type statusStore interface {
 	SubscribeStatuses(ctx context.Context, by room.UserID, users []room.UserID, duration time.Duration) (until time.Time, statuses []room.UserStatus, err error)
 	UnsubscribeStatuses(ctx context.Context, by room.UserID, users []room.UserID) error
 	StatusSubscriptions(ctx context.Context, by, after room.UserID, n int) ([]room.StatusSubscription, error)
+	MissedStatuses(ctx context.Context, by room.UserID, since time.Time) ([]room.UserStatus, error)
 	StatusSubscriptionsTo(ctx context.Context, by room.UserID, users []room.UserID) ([]room.StatusSubscription, error)
 }
 
@@ -24,6 +25,29 @@ const (
 	defaultSubscriptionPage = 100
 	maxSubscriptionPage     = 500
 )
+
+// statusOverlap is how long before the end of its last stream a client may have missed events, because
+// the loss of its network is noticed late.
+const statusOverlap = time.Minute
+
+// missedStatuses returns what tells a stream the statuses that its client may have missed, or nil if
+// there are none. Between two polls nothing is lost, and statuses that the client knows would end a
+// poll at once, so for polls there is no overlap.
+func (a *api) missedStatuses(user room.UserID, since time.Time, polls bool) func(context.Context) ([]room.Body, error) {
+	if since.IsZero() {
+		return nil
+	}
+	if !polls {
+		since = since.Add(-statusOverlap)
+	}
+	return func(ctx context.Context) (bodies []room.Body, err error) {
+		statuses, err := a.Store.MissedStatuses(ctx, user, since)
+		for list := range slices.Chunk(statuses, room.MaxStatusesPerEvent) {
+			bodies = append(bodies, room.StatusesUpdated{StatusList: list})
+		}
+		return bodies, err
+	}
+}
 
 type statusListReply struct {
 	StatusList []room.UserStatus `json:"statusList"`

@@ -2,6 +2,7 @@ package hub
 
 import (
 	"cmp"
+	"context"
 	"math"
 	"time"
 
@@ -16,6 +17,9 @@ type StreamStart struct {
 	// CursorInvalid reports that the client sent something that is not a cursor.
 	CursorInvalid  bool
 	TokenExpiresAt time.Time
+	// Missed returns what the client may have missed that was not stored. It is called once the
+	// stream has subscribed, so that nothing is missed in between. It may be nil.
+	Missed func(context.Context) ([]room.Body, error)
 	// RequestID is the ID of the request that opened the stream, for log lines.
 	RequestID string
 }
@@ -118,6 +122,28 @@ func (s *Stream) start(st StreamStart, to sink) {
 	s.beforeStart = nil
 	s.send(queued...)
 	s.catchUpAll()
+	if st.Missed != nil {
+		s.hub.background(func(ctx context.Context) { s.deliverMissed(ctx, st.Missed) })
+	}
+}
+
+// missedTimeout bounds the time in which a stream finds out what its client has missed.
+const missedTimeout = 10 * time.Second
+
+// deliverMissed delivers what the client has missed. If that cannot be found out, the client
+// reconnects.
+func (s *Stream) deliverMissed(ctx context.Context, missed func(context.Context) ([]room.Body, error)) {
+	ctx, cancel := context.WithTimeout(ctx, missedTimeout)
+	defer cancel()
+	bodies, err := missed(ctx)
+	s.worker.do(func() {
+		if err != nil {
+			s.closeWith(room.Reconnect{})
+		}
+		for _, b := range bodies {
+			s.notify(b)
+		}
+	})
 }
 
 // writeFirst writes the first events of the stream, all at once: the id of sessionReady already says

@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -486,5 +487,39 @@ func TestReconnectAll(t *testing.T) {
 		if m := c.awaitEvent(room.TypeMessagesReceived, 1); !strings.Contains(m.Data, "restored") {
 			t.Errorf("the first event is %s", m.Data)
 		}
+	})
+}
+
+// TestMissedEventsFollowSubscription: what a client has missed is found out when the stream already
+// gets what is published, and comes after its first event; if it cannot be found out, the client
+// reconnects.
+func TestMissedEventsFollowSubscription(t *testing.T) {
+	eachTransport(t, func(t *testing.T, w transport) {
+		s := newTestHub(t, w, Options{})
+		status := func(text string) room.StatusesUpdated {
+			return room.StatusesUpdated{StatusList: []room.UserStatus{{User: "bob", State: room.StatusOnline, CustomStatus: text}}}
+		}
+		const inbox = 7
+		s.store.setInbox(alice, inbox, 0)
+		start := s.streamStart(alice, "")
+		start.Missed = func(context.Context) ([]room.Body, error) {
+			s.Apply(room.Change{Events: []room.Event{{Log: inbox, Body: status("meanwhile")}}})
+			return []room.Body{status("missed")}, nil
+		}
+		c := s.start(s.open(alice), start)
+		c.awaitEvent(room.TypeStatusesUpdated, 2)
+		var texts []string
+		for _, m := range c.received() {
+			if m.Event == string(room.TypeStatusesUpdated) {
+				texts = append(texts, data[room.StatusesUpdated](t, m).StatusList[0].CustomStatus)
+			}
+		}
+		slices.Sort(texts) // each status has a time, so their order does not matter
+		if types := eventTypes(c.received()); types[0] != string(room.TypeSessionReady) || !slices.Equal(texts, []string{"meanwhile", "missed"}) {
+			t.Errorf("%s: got %q with %q", w.name, types, texts)
+		}
+		start = s.streamStart(alice, "")
+		start.Missed = func(context.Context) ([]room.Body, error) { return nil, room.ErrUnavailable }
+		s.start(s.open(alice), start).awaitEvent(room.TypeReconnect, 1)
 	})
 }

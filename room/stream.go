@@ -1,5 +1,7 @@
 package room
 
+import "time"
+
 // OpenedStream is the state of a session when its stream opens.
 type OpenedStream struct {
 	// Epoch identifies the history of the database that the stream's cursors belong to: a restored
@@ -14,6 +16,9 @@ type OpenedStream struct {
 	// LastPresence is not less than the ID of any presence that began before the state was read.
 	LastPresence PresenceID
 	Inbox        Inbox
+	// StatusesSince is since when the client may have missed statuses of users whom its user
+	// subscribes to; zero if the user subscribes to nobody.
+	StatusesSince time.Time
 	// Left are the rooms that the session is no longer in, and why, as far as is known: rooms in
 	// the client's cursor, and rooms that it was removed from while it had no stream. (A room that
 	// was joined after the last event with an id is in no cursor.)

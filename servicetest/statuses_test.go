@@ -64,11 +64,11 @@ func TestStatusesAreDelivered(t *testing.T) {
 	t.Parallel()
 	s := newClockedService(t)
 	bob := s.login("bob")
+	phone := s.loginWith(s.token("host", 1000*time.Hour))
+	onPhone, _ := phone.listen()
 	if got := s.host.subscribe("bob", "nobody"); shortStatuses(got.StatusList) != "bob=online" || !slices.Equal(got.ErrorUserList, []string{"nobody"}) {
 		t.Errorf("subscribed: %+v", got)
 	}
-	phone := s.loginWith(s.token("host", 1000*time.Hour))
-	onPhone, _ := phone.listen()
 	latest := room.Instant(0)
 	expectStatus := func(want string) {
 		t.Helper()
@@ -120,6 +120,45 @@ func TestStatusesAreDelivered(t *testing.T) {
 	s.host.fence()
 	if e := s.hostStream.next(); !fenceBegins(e) {
 		t.Errorf("after the end of the subscription: %s %s", e.Type, e.Data)
+	}
+}
+
+// TestMissedStatusesAreDelivered: a client whose stream was lost, or that polls, gets the statuses that
+// were published meanwhile, and a poll ends for no other.
+func TestMissedStatusesAreDelivered(t *testing.T) {
+	t.Parallel()
+	s := newClockedService(t)
+	bob, carol := s.login("bob"), s.login("carol")
+	s.host.subscribe("bob", "carol")
+	set := func(c *client, text string) {
+		t.Helper()
+		c.call("PUT", "/v1/status", object{"customStatus": text}).is(http.StatusNoContent)
+		s.sweep()
+	}
+	set(bob, "1")
+	if got := shortStatuses(expect[room.StatusesUpdated](s.hostStream).StatusList); got != "bob=online1" {
+		t.Fatalf("received %q", got)
+	}
+	s.hostStream.disconnect()
+	eventually(t, "the host is detached", func() bool { return s.host.state() == "detached" })
+	s.clockOffset.Add(int64(2 * time.Minute)) // the status of bob was received
+	set(carol, "2")
+	set(bob, "3")
+	onStream, _ := s.host.listen(resume(s.hostStream.id))
+	if got := shortStatuses(expect[room.StatusesUpdated](onStream).StatusList); got != "bob=offline3 carol=offline2" {
+		t.Errorf("after the stream was lost: received %q", got)
+	}
+	onStream.disconnect()
+
+	poll := &poller{client: s.host, cursor: onStream.id}
+	eventually(t, "the host is detached", func() bool { return s.host.state() == "detached" })
+	set(carol, "4")
+	if got := poll.poll("60"); got.types() != string(room.TypeStatusesUpdated) || !strings.Contains(string(got.Events[0].Data), `"customStatus":"4"`) || strings.Contains(string(got.Events[0].Data), "bob") {
+		t.Errorf("polled %+v", got)
+	}
+	eventually(t, "the host is detached", func() bool { return s.host.state() == "detached" })
+	if got := poll.poll("1"); len(got.Events) != 0 {
+		t.Errorf("polled again: %+v", got)
 	}
 }
 

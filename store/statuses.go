@@ -356,6 +356,22 @@ func (s *Store) StatusSubscriptionsTo(
 	return s.statusSubscriptions(ctx, by, "p.user_id = ANY ($3) ORDER BY p.user_id", users)
 }
 
+// MissedStatuses returns the statuses that were published since a time, of users whom a user
+// subscribes to.
+func (s *Store) MissedStatuses(ctx context.Context, by room.UserID, since time.Time) ([]room.UserStatus, error) {
+	list, err := s.statusSubscriptions(ctx, by, "w.updated_at > $3", since)
+	if err != nil {
+		return nil, err
+	}
+	var missed []room.UserStatus
+	for _, p := range list {
+		if p.State != room.StatusUnknown {
+			missed = append(missed, p.UserStatus)
+		}
+	}
+	return missed, nil
+}
+
 func (s *Store) statusSubscriptions(
 	ctx context.Context, by room.UserID, which string, args ...any,
 ) ([]room.StatusSubscription, error) {

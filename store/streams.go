@@ -81,15 +81,25 @@ func (s *Store) OpenStream(
 			WHERE s.session_id = $1 AND `+notEnded+` AND i.log = s.inbox AND p.log = i.log
 				AND p.seq > i.delivered_seq AND p.seq <= i.last_seq`, id, logs, seqs)
 	}
-	b.Queue("SELECT log, last_seq, oldest_seq, delivered_seq FROM inboxes WHERE log = (SELECT inbox FROM sessions WHERE session_id = $1)", id).
+	var subscribes bool
+	b.Queue(`SELECT log, last_seq, oldest_seq, delivered_seq,
+			EXISTS (SELECT FROM status_subscriptions p WHERE p.subscriber_id = i.user_id OFFSET 0)
+		FROM inboxes i WHERE log = (SELECT inbox FROM sessions WHERE session_id = $1)`, id).
 		QueryRow(func(row pgx.Row) error {
-			return row.Scan(&opened.Inbox.Log, &opened.Inbox.LastSeq, &opened.Inbox.OldestSeq, &opened.Inbox.DeliveredSeq)
+			return row.Scan(&opened.Inbox.Log, &opened.Inbox.LastSeq, &opened.Inbox.OldestSeq, &opened.Inbox.DeliveredSeq, &subscribes)
 		})
 	if err := s.locks.run(ctx, []lockKey{sessionKey(id)}, func() error { return s.pool.SendBatch(ctx, &b).Close() }); err != nil {
 		return room.OpenedStream{}, translate(err)
 	}
-	if detachedSince != nil && s.now().Sub(*detachedSince) > almostOffline {
+	now := s.now()
+	if detachedSince != nil && now.Sub(*detachedSince) > almostOffline {
 		s.statuses.addUsers(user)
+	}
+	if subscribes {
+		opened.StatusesSince = now
+		if detachedSince != nil {
+			opened.StatusesSince = detachedSince.UTC()
+		}
 	}
 	s.opts.Commit(room.Change{
 		By:     room.Actor{Kind: room.ActorSession, ID: string(id)},

@@ -5243,10 +5243,13 @@ type ClientInterface interface {
 	// remains when the session ends. Subscribing again replaces the end of the subscription.
 	//
 	// The changes of about a second are published together, so that a user who was away for a
-	// moment may have been so without an event. An event is not stored. A client whose stream was
-	// lost, or that polls, therefore reads listStatusSubscriptions after `sessionReady`, or from
-	// time to time. Of two statuses of a user, the one with the later `updatedAt` is valid,
-	// wherever they come from.
+	// moment may have been so without an event. Events about statuses are not stored. Instead, a
+	// new stream of a session begins with the statuses that were published since the last one
+	// ended, or a minute earlier, because the loss of a stream is noticed late. A client reads
+	// listStatusSubscriptions when it logs in, and keeps the list up to date with the events; a
+	// client that polls reads it again from time to time, because an event that is published
+	// while a poll ends may be lost. Of two statuses of a user, the one with the later `updatedAt`
+	// is valid, wherever they come from.
 	//
 	// Users who do not exist, or whose status the caller may not see (described at listStatuses),
 	// are in `errorUserList` and are not subscribed to. A user may subscribe to 3,000 users by
@@ -5264,10 +5267,13 @@ type ClientInterface interface {
 	// remains when the session ends. Subscribing again replaces the end of the subscription.
 	//
 	// The changes of about a second are published together, so that a user who was away for a
-	// moment may have been so without an event. An event is not stored. A client whose stream was
-	// lost, or that polls, therefore reads listStatusSubscriptions after `sessionReady`, or from
-	// time to time. Of two statuses of a user, the one with the later `updatedAt` is valid,
-	// wherever they come from.
+	// moment may have been so without an event. Events about statuses are not stored. Instead, a
+	// new stream of a session begins with the statuses that were published since the last one
+	// ended, or a minute earlier, because the loss of a stream is noticed late. A client reads
+	// listStatusSubscriptions when it logs in, and keeps the list up to date with the events; a
+	// client that polls reads it again from time to time, because an event that is published
+	// while a poll ends may be lost. Of two statuses of a user, the one with the later `updatedAt`
+	// is valid, wherever they come from.
 	//
 	// Users who do not exist, or whose status the caller may not see (described at listStatuses),
 	// are in `errorUserList` and are not subscribed to. A user may subscribe to 3,000 users by
@@ -7109,10 +7115,13 @@ func (c *Client) ListStatusSubscriptions(ctx context.Context, params *ListStatus
 // remains when the session ends. Subscribing again replaces the end of the subscription.
 //
 // The changes of about a second are published together, so that a user who was away for a
-// moment may have been so without an event. An event is not stored. A client whose stream was
-// lost, or that polls, therefore reads listStatusSubscriptions after `sessionReady`, or from
-// time to time. Of two statuses of a user, the one with the later `updatedAt` is valid,
-// wherever they come from.
+// moment may have been so without an event. Events about statuses are not stored. Instead, a
+// new stream of a session begins with the statuses that were published since the last one
+// ended, or a minute earlier, because the loss of a stream is noticed late. A client reads
+// listStatusSubscriptions when it logs in, and keeps the list up to date with the events; a
+// client that polls reads it again from time to time, because an event that is published
+// while a poll ends may be lost. Of two statuses of a user, the one with the later `updatedAt`
+// is valid, wherever they come from.
 //
 // Users who do not exist, or whose status the caller may not see (described at listStatuses),
 // are in `errorUserList` and are not subscribed to. A user may subscribe to 3,000 users by
@@ -7140,10 +7149,13 @@ func (c *Client) SubscribeStatusesWithBody(ctx context.Context, contentType stri
 // remains when the session ends. Subscribing again replaces the end of the subscription.
 //
 // The changes of about a second are published together, so that a user who was away for a
-// moment may have been so without an event. An event is not stored. A client whose stream was
-// lost, or that polls, therefore reads listStatusSubscriptions after `sessionReady`, or from
-// time to time. Of two statuses of a user, the one with the later `updatedAt` is valid,
-// wherever they come from.
+// moment may have been so without an event. Events about statuses are not stored. Instead, a
+// new stream of a session begins with the statuses that were published since the last one
+// ended, or a minute earlier, because the loss of a stream is noticed late. A client reads
+// listStatusSubscriptions when it logs in, and keeps the list up to date with the events; a
+// client that polls reads it again from time to time, because an event that is published
+// while a poll ends may be lost. Of two statuses of a user, the one with the later `updatedAt`
+// is valid, wherever they come from.
 //
 // Users who do not exist, or whose status the caller may not see (described at listStatuses),
 // are in `errorUserList` and are not subscribed to. A user may subscribe to 3,000 users by
@@ -11874,10 +11886,13 @@ type ClientWithResponsesInterface interface {
 	// remains when the session ends. Subscribing again replaces the end of the subscription.
 	//
 	// The changes of about a second are published together, so that a user who was away for a
-	// moment may have been so without an event. An event is not stored. A client whose stream was
-	// lost, or that polls, therefore reads listStatusSubscriptions after `sessionReady`, or from
-	// time to time. Of two statuses of a user, the one with the later `updatedAt` is valid,
-	// wherever they come from.
+	// moment may have been so without an event. Events about statuses are not stored. Instead, a
+	// new stream of a session begins with the statuses that were published since the last one
+	// ended, or a minute earlier, because the loss of a stream is noticed late. A client reads
+	// listStatusSubscriptions when it logs in, and keeps the list up to date with the events; a
+	// client that polls reads it again from time to time, because an event that is published
+	// while a poll ends may be lost. Of two statuses of a user, the one with the later `updatedAt`
+	// is valid, wherever they come from.
 	//
 	// Users who do not exist, or whose status the caller may not see (described at listStatuses),
 	// are in `errorUserList` and are not subscribed to. A user may subscribe to 3,000 users by
@@ -11895,10 +11910,13 @@ type ClientWithResponsesInterface interface {
 	// remains when the session ends. Subscribing again replaces the end of the subscription.
 	//
 	// The changes of about a second are published together, so that a user who was away for a
-	// moment may have been so without an event. An event is not stored. A client whose stream was
-	// lost, or that polls, therefore reads listStatusSubscriptions after `sessionReady`, or from
-	// time to time. Of two statuses of a user, the one with the later `updatedAt` is valid,
-	// wherever they come from.
+	// moment may have been so without an event. Events about statuses are not stored. Instead, a
+	// new stream of a session begins with the statuses that were published since the last one
+	// ended, or a minute earlier, because the loss of a stream is noticed late. A client reads
+	// listStatusSubscriptions when it logs in, and keeps the list up to date with the events; a
+	// client that polls reads it again from time to time, because an event that is published
+	// while a poll ends may be lost. Of two statuses of a user, the one with the later `updatedAt`
+	// is valid, wherever they come from.
 	//
 	// Users who do not exist, or whose status the caller may not see (described at listStatuses),
 	// are in `errorUserList` and are not subscribed to. A user may subscribe to 3,000 users by
@@ -19592,10 +19610,13 @@ func (c *ClientWithResponses) ListStatusSubscriptionsWithResponse(ctx context.Co
 // remains when the session ends. Subscribing again replaces the end of the subscription.
 //
 // The changes of about a second are published together, so that a user who was away for a
-// moment may have been so without an event. An event is not stored. A client whose stream was
-// lost, or that polls, therefore reads listStatusSubscriptions after `sessionReady`, or from
-// time to time. Of two statuses of a user, the one with the later `updatedAt` is valid,
-// wherever they come from.
+// moment may have been so without an event. Events about statuses are not stored. Instead, a
+// new stream of a session begins with the statuses that were published since the last one
+// ended, or a minute earlier, because the loss of a stream is noticed late. A client reads
+// listStatusSubscriptions when it logs in, and keeps the list up to date with the events; a
+// client that polls reads it again from time to time, because an event that is published
+// while a poll ends may be lost. Of two statuses of a user, the one with the later `updatedAt`
+// is valid, wherever they come from.
 //
 // Users who do not exist, or whose status the caller may not see (described at listStatuses),
 // are in `errorUserList` and are not subscribed to. A user may subscribe to 3,000 users by
@@ -19619,10 +19640,13 @@ func (c *ClientWithResponses) SubscribeStatusesWithBodyWithResponse(ctx context.
 // remains when the session ends. Subscribing again replaces the end of the subscription.
 //
 // The changes of about a second are published together, so that a user who was away for a
-// moment may have been so without an event. An event is not stored. A client whose stream was
-// lost, or that polls, therefore reads listStatusSubscriptions after `sessionReady`, or from
-// time to time. Of two statuses of a user, the one with the later `updatedAt` is valid,
-// wherever they come from.
+// moment may have been so without an event. Events about statuses are not stored. Instead, a
+// new stream of a session begins with the statuses that were published since the last one
+// ended, or a minute earlier, because the loss of a stream is noticed late. A client reads
+// listStatusSubscriptions when it logs in, and keeps the list up to date with the events; a
+// client that polls reads it again from time to time, because an event that is published
+// while a poll ends may be lost. Of two statuses of a user, the one with the later `updatedAt`
+// is valid, wherever they come from.
 //
 // Users who do not exist, or whose status the caller may not see (described at listStatuses),
 // are in `errorUserList` and are not subscribed to. A user may subscribe to 3,000 users by
