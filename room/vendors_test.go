@@ -52,6 +52,11 @@ var vendors = map[string][]string{
 		"6000355 rate of querying a room's member attributes", "6000356 rate of querying a user's member attributes",
 		"6000357 number of members with attributes",
 	},
+	"ZIMUserOnlineStatus": {"Online 0", "Offline 1", "Logout 2", "Unknown 99"},
+	"ZIM calls and callbacks for statuses": {
+		"subscribeUsersStatus", "unsubscribeUsersStatus", "queryUsersStatus", "querySubscribedUserStatusList", "updateUserCustomStatus",
+		"userStatusUpdated", "onlinePlatforms",
+	},
 	"QNConnectionState":              {"DISCONNECTED", "CONNECTING", "CONNECTED", "RECONNECTING", "RECONNECTED"},
 	"QNConnectionDisconnectedReason": {"LEAVE", "KICKED_OUT", "ROOM_CLOSED", "ROOM_FULL", "ERROR"},
 	"QNRTC room events":              {"user-joined", "user-left", "onMessageReceived", "user-reconnecting", "user-reconnected"},
