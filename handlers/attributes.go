@@ -36,19 +36,24 @@ func (a *api) getRoomAttributes(w http.ResponseWriter, r *http.Request, session 
 	if err != nil {
 		return err
 	}
+	return a.answerAttributes(w, r, found)
+}
+
+func (a *api) adminGetRoomAttributes(w http.ResponseWriter, r *http.Request, _ room.Actor, id room.RoomID) error {
+	found, err := a.Store.Room(r.Context(), id)
+	if err != nil {
+		return err
+	}
+	return a.answerAttributes(w, r, found)
+}
+
+func (a *api) answerAttributes(w http.ResponseWriter, r *http.Request, found room.Room) error {
 	w.Header().Set("ETag", etag(found.AttributesVersion))
 	return a.answer(w, r, http.StatusOK, roomAttributesReply{found.Attributes, found.AttributesVersion})
 }
 
 func (a *api) updateRoomAttributes(w http.ResponseWriter, r *http.Request, session room.Session, id room.RoomID) error {
-	var request updateRoomAttributesRequest
-	if err := a.decode(w, r, &request); err != nil {
-		return err
-	}
-	if err := checkKeys(request.Set, request.Delete); err != nil {
-		return err
-	}
-	base, err := ifMatch(r)
+	update, err := a.readAttributesUpdate(w, r)
 	if err != nil {
 		return err
 	}
@@ -58,10 +63,37 @@ func (a *api) updateRoomAttributes(w http.ResponseWriter, r *http.Request, sessi
 	if err := a.takeTokens(w, r, a.rates.attributes, session.User.ID, 1); err != nil {
 		return err
 	}
-	version, refused, err := a.Store.UpdateAttributes(r.Context(), actor(r, session), id, room.AttributesUpdate{
-		By: session.User.ID, Set: request.Set, Delete: request.Delete, Force: request.Force,
+	update.By = session.User.ID
+	return a.updateAttributes(w, r, actor(r, session), id, update)
+}
+
+func (a *api) adminUpdateRoomAttributes(w http.ResponseWriter, r *http.Request, by room.Actor, id room.RoomID) error {
+	update, err := a.readAttributesUpdate(w, r)
+	if err != nil {
+		return err
+	}
+	return a.updateAttributes(w, r, by, id, update)
+}
+
+func (a *api) readAttributesUpdate(w http.ResponseWriter, r *http.Request) (room.AttributesUpdate, error) {
+	var request updateRoomAttributesRequest
+	if err := a.decode(w, r, &request); err != nil {
+		return room.AttributesUpdate{}, err
+	}
+	if err := checkKeys(request.Set, request.Delete); err != nil {
+		return room.AttributesUpdate{}, err
+	}
+	base, err := ifMatch(r)
+	return room.AttributesUpdate{
+		Set: request.Set, Delete: request.Delete, Force: request.Force,
 		UpdateOwner: request.UpdateOwner, DeleteAfterOwnerLeft: request.DeleteAfterOwnerLeft, Base: base,
-	})
+	}, err
+}
+
+func (a *api) updateAttributes(
+	w http.ResponseWriter, r *http.Request, by room.Actor, id room.RoomID, update room.AttributesUpdate,
+) error {
+	version, refused, err := a.Store.UpdateAttributes(r.Context(), by, id, update)
 	if err != nil {
 		return err
 	}

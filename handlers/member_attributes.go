@@ -41,11 +41,20 @@ type updateMemberAttributesReply struct {
 }
 
 func (a *api) listMemberAttributes(w http.ResponseWriter, r *http.Request, session room.Session, id room.RoomID) error {
+	return a.answerMemberAttributes(w, r, func() (room.Room, error) { return a.Store.SessionRoom(r.Context(), session.ID, id) })
+}
+
+func (a *api) adminListMemberAttributes(w http.ResponseWriter, r *http.Request, _ room.Actor, id room.RoomID) error {
+	return a.answerMemberAttributes(w, r, func() (room.Room, error) { return a.Store.Room(r.Context(), id) })
+}
+
+// answerMemberAttributes replies with the attributes of members of the room that find returns.
+func (a *api) answerMemberAttributes(w http.ResponseWriter, r *http.Request, find func() (room.Room, error)) error {
 	asked, err := readMemberQuery(r, maxMemberAttributesPage, defaultMemberAttributesPage)
 	if err != nil {
 		return err
 	}
-	found, err := a.Store.SessionRoom(r.Context(), session.ID, id)
+	found, err := find()
 	if err != nil {
 		return err
 	}
@@ -83,9 +92,36 @@ func (a *api) updateMemberAttributes(w http.ResponseWriter, r *http.Request, ses
 	if err := a.takeTokens(w, r, a.rates.attributes, session.User.ID, 1); err != nil {
 		return err
 	}
-	infos, absent, err := a.Store.UpdateMemberAttributes(r.Context(), actor(r, session), id, request.UserIDs, room.MemberAttributesUpdate{
+	return a.changeMemberAttributes(w, r, actor(r, session), id, request.UserIDs, room.MemberAttributesUpdate{
 		By: session.User.ID, Set: request.Set, Delete: request.Delete, DeleteAfterOwnerLeft: request.DeleteAfterOwnerLeft, UserData: request.UserData,
 	})
+}
+
+// adminUpdateMemberAttributesRequest has no user data, which belongs to its user alone.
+type adminUpdateMemberAttributesRequest struct {
+	UserIDs              []room.UserID     `json:"userIDs" validate:"required,min=1,max=100,unique,dive,userID"`
+	Set                  map[string]string `json:"set" validate:"pairBytes=8 64"`
+	Delete               []string          `json:"delete" validate:"max=30,unique,dive,min=1,maxBytes=8"`
+	DeleteAfterOwnerLeft *bool             `json:"deleteAfterOwnerLeft"`
+}
+
+func (a *api) adminUpdateMemberAttributes(w http.ResponseWriter, r *http.Request, by room.Actor, id room.RoomID) error {
+	var request adminUpdateMemberAttributesRequest
+	if err := a.decode(w, r, &request); err != nil {
+		return err
+	}
+	if err := checkKeys(request.Set, request.Delete); err != nil {
+		return err
+	}
+	return a.changeMemberAttributes(w, r, by, id, request.UserIDs, room.MemberAttributesUpdate{
+		Set: request.Set, Delete: request.Delete, DeleteAfterOwnerLeft: request.DeleteAfterOwnerLeft,
+	})
+}
+
+func (a *api) changeMemberAttributes(
+	w http.ResponseWriter, r *http.Request, by room.Actor, id room.RoomID, users []room.UserID, u room.MemberAttributesUpdate,
+) error {
+	infos, absent, err := a.Store.UpdateMemberAttributes(r.Context(), by, id, users, u)
 	if err != nil {
 		return err
 	}

@@ -22,6 +22,7 @@ type messageStore interface {
 	MessagesByID(ctx context.Context, r room.Room, ids []room.MessageID) ([]room.Message, error)
 	NewestMessages(ctx context.Context, r room.Room, span room.Span, n int) ([]room.Message, error)
 	OldestMessages(ctx context.Context, r room.Room, span room.Span, n int) ([]room.Message, error)
+	SearchMessages(ctx context.Context, r room.Room, sender room.UserID, span room.Span, oldest bool, n int) (found []room.Message, next room.Seq, err error)
 }
 
 const (
@@ -242,13 +243,20 @@ func (a *api) listRoomMessages(w http.ResponseWriter, r *http.Request, session r
 }
 
 func (a *api) adminListMessages(w http.ResponseWriter, r *http.Request, _ room.Actor, id room.RoomID) error {
-	asked, err := readMessageQuery(r)
+	asked, err := readMessageQuery(r, "userID")
 	if err != nil {
 		return err
 	}
 	found, err := a.Store.Room(r.Context(), id)
 	if err != nil {
 		return err
+	}
+	if asked.sender != "" {
+		messages, next, err := a.Store.SearchMessages(r.Context(), found, asked.sender, asked.Span, asked.oldest, asked.limit)
+		if err != nil {
+			return err
+		}
+		return a.answer(w, r, http.StatusOK, messageListReply{messages, next})
 	}
 	return a.answerRoomMessages(w, r, found, asked, 0, allMessages)
 }
@@ -258,18 +266,28 @@ type messageQuery struct {
 	messagePage
 	seqs []room.Seq
 	ids  []room.MessageID
+	// sender selects the messages of a user; "" selects those of all.
+	sender room.UserID
 }
 
-func readMessageQuery(r *http.Request) (messageQuery, error) {
-	q := readQuery(r, "before", "after", "from", "until", "limit", "seq"+repeatable, "messageID"+repeatable)
-	asked := messageQuery{messagePage: q.messagePage(), seqs: q.seqs("seq"), ids: q.messageIDs("messageID")}
-	q.exclusive("seq", "before", "after", "from", "until", "limit", "messageID")
-	q.exclusive("messageID", "before", "after", "from", "until", "limit")
-	asked.From, asked.Until = q.instant("from"), q.instant("until")
-	if !asked.From.IsZero() && !asked.Until.IsZero() && !asked.From.Before(asked.Until) {
+// readMessageQuery reads a query for messages of a room, which may have further parameters.
+func readMessageQuery(r *http.Request, more ...string) (messageQuery, error) {
+	q := readQuery(r, append(more, "before", "after", "from", "until", "limit", "seq"+repeatable, "messageID"+repeatable)...)
+	asked := messageQuery{
+		messagePage: q.messagePage(), seqs: q.seqs("seq"), ids: q.messageIDs("messageID"), sender: q.userID("userID"),
+	}
+	q.exclusive("seq", "before", "after", "from", "until", "limit", "messageID", "userID")
+	q.exclusive("messageID", "before", "after", "from", "until", "limit", "userID")
+	q.timeSpan(&asked.Span)
+	return asked, q.err()
+}
+
+// timeSpan reads the range of instants of a span.
+func (q *query) timeSpan(span *room.Span) {
+	span.From, span.Until = q.instant("from"), q.instant("until")
+	if !span.From.IsZero() && !span.Until.IsZero() && !span.From.Before(span.Until) {
 		q.fault("until", "order", "must be later than from")
 	}
-	return asked, q.err()
 }
 
 // messageFilter returns those messages that a reader may see. It may reuse the slice.

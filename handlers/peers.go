@@ -20,15 +20,9 @@ func (a *api) sendPeerMessage(w http.ResponseWriter, r *http.Request, session ro
 	if err := a.decode(w, r, &request); err != nil {
 		return err
 	}
-	draft, err := request.draft()
+	draft, err := request.peerDraft()
 	if err != nil {
 		return err
-	}
-	if draft.To != nil {
-		return invalid(fault{"/to", "forbidden", "is for messages to rooms only"})
-	}
-	if draft.Kind == room.KindBarrage {
-		return invalid(fault{"/kind", "forbidden", "can be sent to rooms only"})
 	}
 	send := room.PeerSend{Sender: session.Sender(actor(r, session)), Peer: to, Draft: draft}
 	if err := send.CheckGrants(); err != nil {
@@ -38,6 +32,20 @@ func (a *api) sendPeerMessage(w http.ResponseWriter, r *http.Request, session ro
 		post:    func() (room.Message, bool, error) { return a.Store.PostPeerMessage(r.Context(), send) },
 		earlier: func() (room.Message, bool, error) { return a.Store.EarlierPeerMessage(r.Context(), send) },
 	})
+}
+
+// peerDraft returns a message between users as a draft. Errors: invalid_request.
+func (m sendMessageRequest) peerDraft() (room.Draft, error) {
+	draft, err := m.draft()
+	switch {
+	case err != nil:
+		return room.Draft{}, err
+	case draft.To != nil:
+		return room.Draft{}, invalid(fault{"/to", "forbidden", "is for messages to rooms only"})
+	case draft.Kind == room.KindBarrage:
+		return room.Draft{}, invalid(fault{"/kind", "forbidden", "can be sent to rooms only"})
+	}
+	return draft, nil
 }
 
 func (a *api) listPeerMessages(w http.ResponseWriter, r *http.Request, session room.Session, peer room.UserID) error {

@@ -42,6 +42,7 @@ type Store interface {
 	mediaStore
 	uploadStore
 	adminStore
+	userStore
 	nodeStore
 }
 
@@ -250,6 +251,13 @@ func New(opts Options) *API {
 		r.Get("/v1/admin/rooms/{roomID}/messages", a.withAdminRoom(a.adminListMessages, inQuery))
 		r.Post("/v1/admin/rooms/{roomID}/messages", a.withAdminRoom(a.adminSendMessage, inBody))
 		r.Delete("/v1/admin/rooms/{roomID}/messages/{messageID}", a.withAdminRoom(a.adminRecallMessage))
+		r.Get("/v1/admin/rooms/{roomID}/attributes", a.withAdminRoom(a.adminGetRoomAttributes))
+		r.Patch("/v1/admin/rooms/{roomID}/attributes", a.withAdminRoom(a.adminUpdateRoomAttributes, inBody))
+		r.Get("/v1/admin/rooms/{roomID}/member-attributes", a.withAdminRoom(a.adminListMemberAttributes, inQuery))
+		r.Patch("/v1/admin/rooms/{roomID}/member-attributes", a.withAdminRoom(a.adminUpdateMemberAttributes, inBody))
+		r.Get("/v1/admin/users", a.withAdmin(a.adminListUsers, inQuery))
+		r.Get("/v1/admin/users/{userID}/messages", a.withAdminUser(a.adminListUserMessages, inQuery))
+		r.Post("/v1/admin/users/{userID}/messages", a.withAdminUser(a.adminSendPeerMessage, inBody))
 		r.Get("/v1/admin/users/{userID}/rooms", a.withAdminUser(a.adminListUserRooms))
 		r.Put("/v1/admin/users/{userID}/tokens-void-before", a.withAdminUser(a.adminVoidTokens, inBody))
 		r.Get("/v1/admin/users/{userID}/sessions", a.withAdminUser(a.adminListUserSessions))

@@ -72,7 +72,7 @@ func (s *RoomSend) Permit(f RoomFacts) (Permit, error) {
 	return Permit{Log: f.Log, Presence: f.Presence}, nil
 }
 
-// A PeerSend is a message that a session wants to send to another user.
+// A PeerSend is a message that a sender wants to send to another user.
 type PeerSend struct {
 	Sender Sender
 	Peer   UserID
@@ -82,7 +82,7 @@ type PeerSend struct {
 // PeerFacts is the state of the sender and of the receiver that decides about a message between
 // them.
 type PeerFacts struct {
-	SessionEnded bool  // the sender's session
+	SessionEnded bool  // the sender's session; false if an admin sends
 	Inbox        LogID // of the receiver; 0 if there is no such user
 	// Earlier is the message that the sender stored for the receiver under the draft's
 	// ClientMessageID; nil if there is none.

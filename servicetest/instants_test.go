@@ -42,7 +42,10 @@ func TestEdgeInstants(t *testing.T) {
 	s.login("peer")
 	first := alice.send("lobby", "x")
 	admin := s.admin()
+	s.login("reader")
+	firstTo := alice.sendTo("reader", "x")
 
+	inbox := func(query string) reply { return admin.call("GET", "/v1/admin/users/reader/messages?"+query, nil) }
 	history := func(query string) reply { return alice.call("GET", roomPath("lobby", "/messages?"+query), nil) }
 	adminHistory := func(query string) reply { return admin.call("GET", "/v1/admin/rooms/lobby/messages?"+query, nil) }
 	bounds := func(text string, selected bool, r reply) {
@@ -80,6 +83,17 @@ func TestEdgeInstants(t *testing.T) {
 			"adminListMessages", "query/until", func(text string) reply { return adminHistory("until=" + url.QueryEscape(text)) },
 			func(text string, at time.Time, r reply) { bounds(text, first.SentAt.Time().Before(at), r) },
 		},
+		{
+			"adminListUserMessages", "query/from", func(text string) reply { return inbox("from=" + url.QueryEscape(text)) },
+			func(text string, at time.Time, r reply) { bounds(text, !firstTo.SentAt.Time().Before(at), r) },
+		},
+		{
+			"adminListUserMessages", "query/until", func(text string) reply { return inbox("until=" + url.QueryEscape(text)) },
+			func(text string, at time.Time, r reply) { bounds(text, firstTo.SentAt.Time().Before(at), r) },
+		},
+		{"adminSendPeerMessage", "/message/messageList/0/sentAt", func(text string) reply {
+			return admin.call("POST", "/v1/admin/users/peer/messages", object{"sender": object{"userID": "bot"}, "message": combined(text)})
+		}, quoted},
 		{
 			"sendRoomMessage", "/messageList/0/sentAt",
 			func(text string) reply { return alice.call("POST", roomPath("lobby", "/messages"), combined(text)) }, quoted,

@@ -41,15 +41,15 @@ func queueAttributes(b *pgx.Batch, r room.Room) {
 		r.Generation, r.AttributesVersion, storedAttributes(r.Attributes))
 }
 
-// UpdateAttributes changes the attributes of a room that the session is in. It returns their
-// version, and the keys that it did not change because other users own them. Errors:
+// UpdateAttributes changes the attributes of a room that the session is in, or of any room for an
+// admin. It returns their version, and the keys that it did not change because other users own them. Errors:
 // room.ErrRoomNotFound, room.ErrNotInRoom, room.ErrVersionMismatch, room.ErrAttributesFull.
 func (s *Store) UpdateAttributes(
 	ctx context.Context, by room.Actor, id room.RoomID, u room.AttributesUpdate,
 ) (version room.Seq, refused []string, err error) {
 	err = s.inTx(ctx, by, func(tx pgx.Tx) (c room.Change, err error) {
 		now := s.now()
-		r, err := lockJoinedRoom(ctx, tx, by.Session(), id)
+		r, err := lockRoomFor(ctx, tx, by, id)
 		if err != nil {
 			return c, err
 		}

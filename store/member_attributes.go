@@ -53,15 +53,15 @@ func queueLeaveAttributes(b *pgx.Batch, r room.Room, l room.LeaveRequest) {
 	}
 }
 
-// UpdateMemberAttributes changes the attributes of members of a room that the session is in, or
-// their user data. It returns their new attributes, in the order in which the members joined, and the users who are not
+// UpdateMemberAttributes changes the attributes of members of a room that the session is in, or of
+// any room for an admin, or their user data. It returns their new attributes, in the order in which the members joined, and the users who are not
 // in the room. Errors: room.ErrRoomNotFound, room.ErrNotInRoom, room.ErrAttributesFull.
 func (s *Store) UpdateMemberAttributes(
 	ctx context.Context, by room.Actor, id room.RoomID, users []room.UserID, u room.MemberAttributesUpdate,
 ) (infos []room.MemberAttributesInfo, absent []room.UserID, err error) {
 	err = s.inTx(ctx, by, func(tx pgx.Tx) (c room.Change, err error) {
 		now := s.now()
-		r, err := lockJoinedRoom(ctx, tx, by.Session(), id)
+		r, err := lockRoomFor(ctx, tx, by, id)
 		if err != nil {
 			return c, err
 		}

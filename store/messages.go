@@ -118,7 +118,7 @@ func (s *Store) EarlierMessage(ctx context.Context, send room.RoomSend) (m room.
 // NewestMessages returns the newest messages of a span of a room's log, at most n, in ascending
 // order.
 func (s *Store) NewestMessages(ctx context.Context, r room.Room, span room.Span, n int) ([]room.Message, error) {
-	messages, err := s.spanMessages(ctx, r, span, "DESC", n)
+	messages, err := s.spanMessages(ctx, ofRoom(r), span, "DESC", n)
 	slices.Reverse(messages)
 	return messages, err
 }
@@ -126,13 +126,13 @@ func (s *Store) NewestMessages(ctx context.Context, r room.Room, span room.Span,
 // OldestMessages returns the oldest messages of a span of a room's log, at most n, in ascending
 // order.
 func (s *Store) OldestMessages(ctx context.Context, r room.Room, span room.Span, n int) ([]room.Message, error) {
-	return s.spanMessages(ctx, r, span, "ASC", n)
+	return s.spanMessages(ctx, ofRoom(r), span, "ASC", n)
 }
 
 // MessagesBySeq returns the messages at some seqs of a room's log, in ascending order. It omits seqs
 // that are not those of stored messages.
 func (s *Store) MessagesBySeq(ctx context.Context, r room.Room, seqs []room.Seq) ([]room.Message, error) {
-	return s.messages(ctx, r, "SELECT seq, body FROM events WHERE generation = $1 AND type = $2 AND seq = ANY ($3) ORDER BY seq", seqs)
+	return s.messages(ctx, ofRoom(r), "SELECT seq, body FROM events WHERE generation = $1 AND type = $2 AND seq = ANY ($3) ORDER BY seq", seqs)
 }
 
 // MessagesByID returns the messages of a room with some IDs, in ascending order of seq. It omits IDs
@@ -145,7 +145,7 @@ func (s *Store) MessagesByID(ctx context.Context, r room.Room, ids []room.Messag
 			sentAt = append(sentAt, at)
 		}
 	}
-	found, err := s.messages(ctx, r, "SELECT seq, body FROM events WHERE generation = $1 AND type = $2 AND at = ANY ($3)", sentAt)
+	found, err := s.messages(ctx, ofRoom(r), "SELECT seq, body FROM events WHERE generation = $1 AND type = $2 AND at = ANY ($3)", sentAt)
 	found = slices.DeleteFunc(found, func(m room.Message) bool { return !slices.Contains(ids, m.ID) })
 	slices.SortFunc(found, func(a, b room.Message) int { return cmp.Compare(a.Seq, b.Seq) })
 	return found, err
@@ -169,15 +169,54 @@ func (s *Store) VisibleAfter(ctx context.Context, r room.Room, user room.UserID)
 // before the lock on the log, from the clock of any node.
 const logDisorder = time.Minute
 
-// spanMessages reads messages of a span in an order. A span of time is narrowed to seqs first:
-// otherwise the statement would read all events between the end of the log and the span. The limit
-// is part of the text, as in feedPage.
+// messageLog is a log with messages.
+type messageLog struct {
+	room room.RoomID // "" for an inbox
+	log  room.LogID
+	// peer selects the messages of an inbox that were exchanged with a user; "" selects all.
+	peer room.UserID
+}
+
+func ofRoom(r room.Room) messageLog { return messageLog{room: r.ID, log: r.Generation} }
+
+// messageType is the type of the events that are messages.
+func (l messageLog) messageType() room.EventType {
+	if l.room == "" {
+		return room.TypePeerMessagesReceived
+	}
+	return room.TypeMessagesReceived
+}
+
+// spanMessages reads messages of a span in an order. The limit is part of the text, as in feedPage.
 func (s *Store) spanMessages(
-	ctx context.Context, r room.Room, span room.Span, order string, n int,
+	ctx context.Context, l messageLog, span room.Span, order string, n int,
 ) ([]room.Message, error) {
-	const page = "SELECT seq, body FROM events WHERE generation = $1 AND type = $2 AND seq > $3 AND seq < $4 %s ORDER BY seq %s LIMIT %d"
+	span, err := s.narrow(ctx, l.log, span)
+	if err != nil {
+		return nil, err
+	}
+	where, args := "", []any{span.After, span.Before}
+	and := func(condition string, arg any) {
+		args = append(args, arg)
+		where += fmt.Sprintf(" AND "+condition, len(args)+2)
+	}
+	if !span.Until.IsZero() {
+		and("at >= $%d", span.From)
+		and("at < $%d", span.Until)
+	}
+	if l.peer != "" {
+		and("peer_id = $%d", l.peer)
+	}
+	return s.messages(ctx, l, fmt.Sprintf(
+		"SELECT seq, body FROM events WHERE generation = $1 AND type = $2 AND seq > $3 AND seq < $4%s ORDER BY seq %s LIMIT %d", where, order, n), args...)
+}
+
+// narrow narrows the seqs of a span to those that can have its instants, which otherwise a statement
+// would look for in all events between the end of the log and the span. A span of time that it
+// returns has both limits.
+func (s *Store) narrow(ctx context.Context, log room.LogID, span room.Span) (room.Span, error) {
 	if span.From.IsZero() && span.Until.IsZero() {
-		return s.messages(ctx, r, fmt.Sprintf(page, "", order, n), span.After, span.Before)
+		return span, nil
 	}
 	if span.Until.IsZero() {
 		span.Until = endOfTime
@@ -188,9 +227,9 @@ func (s *Store) spanMessages(
 	err := s.pool.QueryRow(ctx, `SELECT
 		(SELECT seq FROM events WHERE generation = $1 AND at < $2 ORDER BY at DESC LIMIT 1),
 		(SELECT seq FROM events WHERE generation = $1 AND at > $3 ORDER BY at LIMIT 1)`,
-		r.Generation, span.From.Add(-logDisorder), span.Until.Add(logDisorder)).Scan(&after, &before)
+		log, span.From.Add(-logDisorder), span.Until.Add(logDisorder)).Scan(&after, &before)
 	if err != nil {
-		return nil, translate(err)
+		return span, translate(err)
 	}
 	if after != nil {
 		span.After = max(span.After, *after)
@@ -198,16 +237,73 @@ func (s *Store) spanMessages(
 	if before != nil {
 		span.Before = min(span.Before, *before)
 	}
-	return s.messages(ctx, r, fmt.Sprintf(page, "AND at >= $5 AND at < $6", order, n), span.After, span.Before, span.From, span.Until)
+	return span, nil
+}
+
+// maxSearched is how many events of a log one search looks at: there is no index of the messages of
+// a user in a room, which every message would have to be added to.
+const maxSearched = 1000
+
+// SearchMessages returns the messages of a sender in a span of a room's log, at most n, in ascending
+// order: the oldest or else the newest ones. It looks at no more than maxSearched events. next is
+// where the search has to be continued, as the After or else the Before of its span; 0 if the whole
+// span was searched.
+func (s *Store) SearchMessages(
+	ctx context.Context, r room.Room, sender room.UserID, span room.Span, oldest bool, n int,
+) (found []room.Message, next room.Seq, err error) {
+	if span, err = s.narrow(ctx, r.Generation, span); err != nil {
+		return nil, 0, err
+	}
+	order := "DESC"
+	if oldest {
+		order = "ASC"
+	}
+	rows, err := s.pool.Query(ctx, fmt.Sprintf(`
+		SELECT seq, at, CASE WHEN type = $4 AND sender_id = $5 THEN body END
+		FROM events WHERE generation = $1 AND seq > $2 AND seq < $3 ORDER BY seq %s LIMIT %d`, order, maxSearched+1),
+		r.Generation, span.After, span.Before, room.TypeMessagesReceived, sender)
+	if err != nil {
+		return nil, 0, translate(err)
+	}
+	defer rows.Close()
+	found = []room.Message{}
+	looked, last := 0, room.Seq(0)
+	for rows.Next() {
+		var (
+			seq  room.Seq
+			at   time.Time
+			body *string
+		)
+		if err := rows.Scan(&seq, &at, &body); err != nil {
+			return nil, 0, translate(err)
+		}
+		if looked == maxSearched || len(found) == n {
+			next = last
+			break
+		}
+		looked, last = looked+1, seq
+		if body == nil || !span.Until.IsZero() && (at.Before(span.From) || !at.Before(span.Until)) {
+			continue
+		}
+		m, err := restoreMessage(room.Event{Room: r.ID, Log: r.Generation, Seq: seq, At: at.UTC()}, room.TypeMessagesReceived, *body)
+		if err != nil {
+			return nil, 0, err
+		}
+		found = append(found, m)
+	}
+	if !oldest {
+		slices.Reverse(found)
+	}
+	return found, next, translate(rows.Err())
 }
 
 // endOfTime is later than any event.
 var endOfTime = time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC)
 
-func (s *Store) messages(ctx context.Context, r room.Room, query string, args ...any) ([]room.Message, error) {
-	rows, err := s.pool.Query(ctx, query, append([]any{r.Generation, room.TypeMessagesReceived}, args...)...)
+func (s *Store) messages(ctx context.Context, l messageLog, query string, args ...any) ([]room.Message, error) {
+	rows, err := s.pool.Query(ctx, query, append([]any{l.log, l.messageType()}, args...)...)
 	if err != nil {
 		return nil, translate(err)
 	}
-	return collectMessages(rows, room.Event{Room: r.ID, Log: r.Generation}, room.TypeMessagesReceived)
+	return collectMessages(rows, room.Event{Room: l.room, Log: l.log}, l.messageType())
 }

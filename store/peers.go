@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 
@@ -45,6 +46,13 @@ func (s *Store) PostPeerMessage(
 	return answer, answer.ID != m.ID, nil
 }
 
+// createSenderInbox creates the inbox of a user in whose name an admin writes to $2, and who may never
+// have logged in.
+const createSenderInbox = `
+	INSERT INTO inboxes (user_id)
+	SELECT $1 WHERE NOT EXISTS (SELECT FROM inboxes WHERE user_id = $1) AND EXISTS (SELECT FROM inboxes WHERE user_id = $2)
+	ON CONFLICT DO NOTHING`
+
 // appendPeerMessage reads the facts about a message of $1 for $2, and stores the message unless the
 // sender's session has ended, the receiver does not exist, the message was stored before, or the
 // receiver has blocked the sender. $9 is false if a block does not stop the message.
@@ -53,7 +61,7 @@ const appendPeerMessage = `
 		SELECT seq, body FROM events
 		WHERE generation = (SELECT log FROM inboxes WHERE user_id = $1) AND peer_id = $2 AND client_message_id = $3
 	), facts AS (
-		SELECT NOT EXISTS (SELECT FROM sessions WHERE session_id = $4 AND ` + notEnded + `) AS session_ended,
+		SELECT $4::uuid IS NOT NULL AND NOT EXISTS (SELECT FROM sessions WHERE session_id = $4 AND ` + notEnded + `) AS session_ended,
 			coalesce((SELECT log FROM inboxes WHERE user_id = $2), 0) AS inbox,
 			` + blockedBy + ` AS blocked
 	), advanced AS (
@@ -128,6 +136,7 @@ func runPeerAppend(
 	}
 	var (
 		retryID *string
+		session *room.SessionID // nil if an admin sends
 		earlier room.Seq
 		body    string
 		b       pgx.Batch
@@ -135,8 +144,13 @@ func runPeerAppend(
 	if m.ClientMessageID != "" {
 		retryID = &m.ClientMessageID
 	}
+	if id := send.Sender.Actor.Session(); id != "" {
+		session = &id
+	} else {
+		b.Queue(createSenderInbox, m.Sender.ID, send.Peer)
+	}
 	b.Queue(lockInboxes, m.Sender.ID, send.Peer)
-	b.Queue(appendPeerMessage, m.Sender.ID, send.Peer, retryID, send.Sender.Actor.Session(), m.SentAt.Time(), room.TypePeerMessagesReceived, own, theirs, send.StoppedByBlock(), toFeed).
+	b.Queue(appendPeerMessage, m.Sender.ID, send.Peer, retryID, session, m.SentAt.Time(), room.TypePeerMessagesReceived, own, theirs, send.StoppedByBlock(), toFeed).
 		QueryRow(func(row pgx.Row) error {
 			return row.Scan(&p.facts.SessionEnded, &p.facts.Inbox, &p.facts.Blocked, &earlier, &body, &p.inbox, &p.seq, &p.peerSeq)
 		})
@@ -169,8 +183,10 @@ func peerEvent(inbox room.LogID, m room.Message) room.Event {
 // publishPeer publishes a message that is not stored to the current subscribers of both users.
 func (s *Store) publishPeer(ctx context.Context, send *room.PeerSend, m room.Message) (room.Message, error) {
 	var facts room.PeerFacts // the caller has authenticated the session
-	err := s.pool.QueryRow(ctx, "SELECT coalesce((SELECT log FROM inboxes WHERE user_id = $2), 0), "+blockedBy,
-		m.Sender.ID, send.Peer).Scan(&facts.Inbox, &facts.Blocked)
+	var inbox room.LogID     // of the sender; 0 if an admin sends as a user who never logged in
+	err := s.pool.QueryRow(ctx, `SELECT coalesce((SELECT log FROM inboxes WHERE user_id = $1), 0),
+		coalesce((SELECT log FROM inboxes WHERE user_id = $2), 0), `+blockedBy,
+		m.Sender.ID, send.Peer).Scan(&inbox, &facts.Inbox, &facts.Blocked)
 	if err != nil {
 		return room.Message{}, translate(err)
 	}
@@ -179,9 +195,12 @@ func (s *Store) publishPeer(ctx context.Context, send *room.PeerSend, m room.Mes
 		return room.Message{}, err
 	}
 	own := m.With(send.Peer, 0)
-	s.opts.Commit(room.Change{By: send.Sender.Actor, Events: []room.Event{
-		peerEvent(send.Sender.Inbox, own), peerEvent(permit.Log, m.With(m.Sender.ID, 0)),
-	}})
+	var events []room.Event
+	if inbox != 0 {
+		events = append(events, peerEvent(inbox, own))
+	}
+	events = append(events, peerEvent(permit.Log, m.With(m.Sender.ID, 0)))
+	s.opts.Commit(room.Change{By: send.Sender.Actor, Events: events})
 	return own, nil
 }
 
@@ -231,6 +250,24 @@ func (s *Store) PeerMessagesAfter(
 	}
 	return s.conversation(ctx, session.Inbox, peer, `
 		SELECT seq, body FROM events WHERE generation = $1 AND type = $2 AND peer_id = $3 AND seq > $4 ORDER BY seq LIMIT $5`, after, n)
+}
+
+// UserMessages returns the messages of a span of a user's inbox, at most n, in ascending order: the
+// oldest or else the newest ones, with all other users or with one. Errors: room.ErrUserNotFound.
+func (s *Store) UserMessages(
+	ctx context.Context, user, peer room.UserID, span room.Span, oldest bool, n int,
+) ([]room.Message, error) {
+	inbox, err := s.inboxOf(ctx, user)
+	if err != nil {
+		return nil, err
+	}
+	l := messageLog{log: inbox, peer: peer}
+	if oldest {
+		return s.spanMessages(ctx, l, span, "ASC", n)
+	}
+	messages, err := s.spanMessages(ctx, l, span, "DESC", n)
+	slices.Reverse(messages)
+	return messages, err
 }
 
 // conversation reads the messages of an inbox that were exchanged with a peer.

@@ -15,12 +15,7 @@ func (s *Store) UpdateRoom(
 ) (updated room.Room, err error) {
 	err = s.inTx(ctx, by, func(tx pgx.Tx) (c room.Change, err error) {
 		now := s.now()
-		var r room.Room
-		if session := by.Session(); session != "" {
-			r, err = lockJoinedRoom(ctx, tx, session, id)
-		} else {
-			r, err = lockRoom(ctx, tx, id)
-		}
+		r, err := lockRoomFor(ctx, tx, by, id)
 		if err != nil {
 			return c, err
 		}
@@ -35,6 +30,15 @@ func (s *Store) UpdateRoom(
 		return c, sendBatch(ctx, tx, &b)
 	}, roomKey(id))
 	return updated, err
+}
+
+// lockRoomFor locks a room until the transaction ends. A session must be in the room, and an admin
+// need not. Errors: room.ErrRoomNotFound, room.ErrNotInRoom.
+func lockRoomFor(ctx context.Context, tx pgx.Tx, by room.Actor, id room.RoomID) (room.Room, error) {
+	if session := by.Session(); session != "" {
+		return lockJoinedRoom(ctx, tx, session, id)
+	}
+	return lockRoom(ctx, tx, id)
 }
 
 // queueSettings writes the name and the settings of a room that the transaction has locked.

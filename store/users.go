@@ -25,6 +25,44 @@ const (
 	maxUsersDeleted   = 100
 )
 
+// Users returns a page of at most limit users in the order of their first logins, and the inbox of
+// the last one if there are more users.
+func (s *Store) Users(ctx context.Context, after room.LogID, limit int) (users []room.ListedUser, next room.LogID, err error) {
+	rows, err := s.pool.Query(ctx, `
+		SELECT i.log, i.user_id, i.seen_at, s.n, coalesce(s.online, false), s.detached
+		FROM (SELECT log, user_id, seen_at FROM inboxes WHERE log > $1 ORDER BY log LIMIT $2) i
+		LEFT JOIN LATERAL (
+			SELECT count(*) AS n, bool_or(detached_at IS NULL) AS online, max(detached_at) AS detached FROM sessions
+			WHERE user_id = i.user_id AND ended_at IS NULL AND token_expires_at > $3
+		) s ON true ORDER BY i.log`, after, limit+1, s.now())
+	if err != nil {
+		return nil, 0, translate(err)
+	}
+	users = make([]room.ListedUser, 0, limit)
+	var (
+		log, last room.LogID
+		u         room.ListedUser
+		seen      time.Time
+		detached  *time.Time
+	)
+	_, err = pgx.ForEachRow(rows, []any{&log, &u.ID, &seen, &u.SessionCount, &u.Online, &detached}, func() error {
+		if len(users) == limit {
+			next = last
+			return nil
+		}
+		u.LastSeenAt = 0
+		if !u.Online {
+			u.LastSeenAt = room.InstantOf(seen)
+			if detached != nil && detached.After(seen) {
+				u.LastSeenAt = room.InstantOf(*detached)
+			}
+		}
+		users, last = append(users, u), log
+		return nil
+	})
+	return users, next, translate(err)
+}
+
 // recordSeen records that the users of sessions have a session now, or had one until now. Inboxes
 // are locked in their order, after everything else.
 func recordSeen(ctx context.Context, tx pgx.Tx, sessions []room.SessionID, now time.Time) error {

@@ -1038,6 +1038,27 @@ type AdminTokenClaims struct {
 // AdminTokenClaimsScope defines model for AdminTokenClaims.Scope.
 type AdminTokenClaimsScope string
 
+// AdminUpdateMemberAttributesRequest The members to change, and the attributes to set and to delete. There must be at least one
+// attribute, and no key may be in both lists.
+type AdminUpdateMemberAttributesRequest struct {
+	// Delete The keys of the attributes to delete.
+	Delete *[]string `json:"delete,omitempty"`
+
+	// DeleteAfterOwnerLeft Whether the attributes that are set are deleted when the member leaves. Otherwise they
+	// are kept until the user joins again, for as long as the room has members. If absent, an
+	// existing attribute keeps its value of this setting, and a new one gets true.
+	DeleteAfterOwnerLeft *bool `json:"deleteAfterOwnerLeft,omitempty"`
+
+	// Set The attributes to set, with keys of 1 to 8 bytes and values of at most 64 bytes.
+	//
+	//
+	// Example: {"hand":"up"}
+	Set *map[string]string `json:"set,omitempty"`
+
+	// UserIDs The members whose attributes are changed.
+	UserIDs []UserID `json:"userIDs"`
+}
+
 // AttributesAction Whether the attributes were set or deleted.
 type AttributesAction string
 
@@ -1506,6 +1527,27 @@ type Limits struct {
 // ListSeq The seq of the newest event in the room's log when the page was read. The page includes the
 // effects of this event and of all events before it. 0 if there is none.
 type ListSeq = int64
+
+// ListedUser A user as admins see it.
+type ListedUser struct {
+	// LastSeenAt When the user was last online or had a session. It may be up to a day too early. Absent
+	// while the user is online.
+	LastSeenAt *Timestamp `json:"lastSeenAt,omitempty"`
+
+	// Online Whether a stream of the user is open.
+	Online bool `json:"online"`
+
+	// SessionCount The number of sessions that have not ended.
+	SessionCount int `json:"sessionCount"`
+
+	// UserID The ID that the application gives to a user: 1 to 64 ASCII letters, digits, punctuation
+	// characters and spaces, with no space at its beginning or end, and without the segments `.`
+	// and `..` between slashes or backslashes.
+	//
+	//
+	// Example: alice
+	UserID UserID `json:"userID"`
+}
 
 // MaxMembers The maximum number of users in the room.
 //
@@ -3551,6 +3593,15 @@ type UserData = string
 // Example: alice
 type UserID = string
 
+// UserListReply A page of users.
+type UserListReply struct {
+	// NextCursor The cursor of the next page; absent on the last page.
+	NextCursor *string `json:"nextCursor,omitempty"`
+
+	// Users The users, in the order of their first logins.
+	Users []ListedUser `json:"users"`
+}
+
 // UserName The name of a user, for display; at most 256 bytes.
 //
 // Example: Alice
@@ -3753,6 +3804,9 @@ type TusProtocol string
 // AdminTokenRefused An error, in the format of RFC 9457.
 type AdminTokenRefused = Problem
 
+// AttributesFull An error, in the format of RFC 9457.
+type AttributesFull = Problem
+
 // BodyTimeout An error, in the format of RFC 9457.
 type BodyTimeout = Problem
 
@@ -3879,6 +3933,26 @@ type AdminUpdateRoomParams struct {
 	IfMatch *IfMatchSettings `json:"If-Match,omitempty"`
 }
 
+// AdminUpdateRoomAttributesParams defines parameters for AdminUpdateRoomAttributes.
+type AdminUpdateRoomAttributesParams struct {
+	// IfMatch Entity tags from earlier `ETag` headers, one of which must match the current attributes;
+	// or `*`, which always matches (RFC 9110, section 13.1.1).
+	IfMatch *string `json:"If-Match,omitempty"`
+}
+
+// AdminListMemberAttributesParams defines parameters for AdminListMemberAttributes.
+type AdminListMemberAttributesParams struct {
+	// Limit The maximum number of members in a page.
+	Limit *int `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor The `nextCursor` of the previous page.
+	Cursor *string `form:"cursor,omitempty" json:"cursor,omitempty"`
+
+	// UserID Return these users instead of a page of the list. Cannot be combined with `limit` or
+	// `cursor`.
+	UserID *[]UserID `form:"userID,omitempty" json:"userID,omitempty"`
+}
+
 // AdminListMembersParams defines parameters for AdminListMembers.
 type AdminListMembersParams struct {
 	// Limit The maximum number of members in a page.
@@ -3924,6 +3998,42 @@ type AdminListMessagesParams struct {
 
 	// MessageID Return the messages with these IDs. Cannot be combined with other parameters.
 	MessageID *MessageIDs `form:"messageID,omitempty" json:"messageID,omitempty"`
+
+	// UserID Return only the messages of this sender. A call looks at up to 1,000 events, so a page may
+	// be empty and not the last: continue with `nextCursor` until there is none. Cannot be
+	// combined with `seq` or `messageID`.
+	UserID *UserID `form:"userID,omitempty" json:"userID,omitempty"`
+}
+
+// AdminListUsersParams defines parameters for AdminListUsers.
+type AdminListUsersParams struct {
+	// Cursor The `nextCursor` of the previous page.
+	Cursor *string `form:"cursor,omitempty" json:"cursor,omitempty"`
+
+	// Limit The maximum number of users in a page.
+	Limit *int `form:"limit,omitempty" json:"limit,omitempty"`
+}
+
+// AdminListUserMessagesParams defines parameters for AdminListUserMessages.
+type AdminListUserMessagesParams struct {
+	// Before Return only messages with a smaller seq, those closest to it first.
+	Before *MessagesBefore `form:"before,omitempty" json:"before,omitempty"`
+
+	// After Return only messages with a greater seq. Cannot be combined with `before`.
+	After *MessagesAfter `form:"after,omitempty" json:"after,omitempty"`
+
+	// From Return only messages sent at this time or later. Can be combined with any other
+	// parameter.
+	From *SentFrom `form:"from,omitempty" json:"from,omitempty"`
+
+	// Until Return only messages sent before this time, which must be later than `from`.
+	Until *SentUntil `form:"until,omitempty" json:"until,omitempty"`
+
+	// Limit The maximum number of messages in a page.
+	Limit *MessageLimit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// PeerID Return only the messages between the user and this other user.
+	PeerID *UserID `form:"peerID,omitempty" json:"peerID,omitempty"`
 }
 
 // AdminEndUserSessionsParams defines parameters for AdminEndUserSessions.
@@ -4161,11 +4271,20 @@ type AdminCreateRoomJSONRequestBody = AdminCreateRoomRequest
 // AdminUpdateRoomJSONRequestBody defines body for AdminUpdateRoom for application/json ContentType.
 type AdminUpdateRoomJSONRequestBody = UpdateRoomRequest
 
+// AdminUpdateRoomAttributesJSONRequestBody defines body for AdminUpdateRoomAttributes for application/json ContentType.
+type AdminUpdateRoomAttributesJSONRequestBody = UpdateRoomAttributesRequest
+
 // AdminKickMembersJSONRequestBody defines body for AdminKickMembers for application/json ContentType.
 type AdminKickMembersJSONRequestBody = KickRequest
 
+// AdminUpdateMemberAttributesJSONRequestBody defines body for AdminUpdateMemberAttributes for application/json ContentType.
+type AdminUpdateMemberAttributesJSONRequestBody = AdminUpdateMemberAttributesRequest
+
 // AdminSendMessageJSONRequestBody defines body for AdminSendMessage for application/json ContentType.
 type AdminSendMessageJSONRequestBody = AdminSendMessageRequest
+
+// AdminSendPeerMessageJSONRequestBody defines body for AdminSendPeerMessage for application/json ContentType.
+type AdminSendPeerMessageJSONRequestBody = AdminSendMessageRequest
 
 // AdminVoidTokensJSONRequestBody defines body for AdminVoidTokens for application/json ContentType.
 type AdminVoidTokensJSONRequestBody = VoidTokensRequest
@@ -4417,6 +4536,35 @@ type ClientInterface interface {
 	// Corresponds with PATCH /v1/admin/rooms/{roomID} (the `AdminUpdateRoom` operationId).
 	AdminUpdateRoom(ctx context.Context, roomID PathRoomID, params *AdminUpdateRoomParams, body AdminUpdateRoomJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// AdminGetRoomAttributes Get the attributes of any room
+	//
+	// Works like `getRoomAttributes`.
+	//
+	// Corresponds with GET /v1/admin/rooms/{roomID}/attributes (the `AdminGetRoomAttributes` operationId).
+	AdminGetRoomAttributes(ctx context.Context, roomID PathRoomID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// AdminUpdateRoomAttributesWithBody Set and delete attributes of any room
+	//
+	// Works like `updateRoomAttributes`. An admin owns nothing: a new attribute has no owner, so that
+	// every member may change it, and `updateOwner` takes the attribute from its owner. An attribute
+	// that a user owns is changed only with `force`. The event has no `operatedInfo`.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with PATCH /v1/admin/rooms/{roomID}/attributes (the `AdminUpdateRoomAttributes` operationId).
+	AdminUpdateRoomAttributesWithBody(ctx context.Context, roomID PathRoomID, params *AdminUpdateRoomAttributesParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// AdminUpdateRoomAttributes Set and delete attributes of any room
+	//
+	// Works like `updateRoomAttributes`. An admin owns nothing: a new attribute has no owner, so that
+	// every member may change it, and `updateOwner` takes the attribute from its owner. An attribute
+	// that a user owns is changed only with `force`. The event has no `operatedInfo`.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with PATCH /v1/admin/rooms/{roomID}/attributes (the `AdminUpdateRoomAttributes` operationId).
+	AdminUpdateRoomAttributes(ctx context.Context, roomID PathRoomID, params *AdminUpdateRoomAttributesParams, body AdminUpdateRoomAttributesJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// AdminListBans List the bans of a room
 	//
 	// Bans belong to the roomID, so they outlive the room; the room does not have to exist.
@@ -4449,6 +4597,33 @@ type ClientInterface interface {
 	// Corresponds with POST /v1/admin/rooms/{roomID}/kick (the `AdminKickMembers` operationId).
 	AdminKickMembers(ctx context.Context, roomID PathRoomID, body AdminKickMembersJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// AdminListMemberAttributes List the attributes of members of any room
+	//
+	// Works like `listMemberAttributes`.
+	//
+	// Corresponds with GET /v1/admin/rooms/{roomID}/member-attributes (the `AdminListMemberAttributes` operationId).
+	AdminListMemberAttributes(ctx context.Context, roomID PathRoomID, params *AdminListMemberAttributesParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// AdminUpdateMemberAttributesWithBody Set and delete attributes of members of any room
+	//
+	// Works like `updateMemberAttributes`, for any members. `userData` belongs to its user and cannot
+	// be changed. The event has no `operatedInfo`.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with PATCH /v1/admin/rooms/{roomID}/member-attributes (the `AdminUpdateMemberAttributes` operationId).
+	AdminUpdateMemberAttributesWithBody(ctx context.Context, roomID PathRoomID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// AdminUpdateMemberAttributes Set and delete attributes of members of any room
+	//
+	// Works like `updateMemberAttributes`, for any members. `userData` belongs to its user and cannot
+	// be changed. The event has no `operatedInfo`.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with PATCH /v1/admin/rooms/{roomID}/member-attributes (the `AdminUpdateMemberAttributes` operationId).
+	AdminUpdateMemberAttributes(ctx context.Context, roomID PathRoomID, body AdminUpdateMemberAttributesJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// AdminListMembers List the members of any room
 	//
 	// Works like `listMembers`, for any room.
@@ -4469,7 +4644,7 @@ type ClientInterface interface {
 	//
 	// Works like `listRoomMessages` for everything that is stored: also messages to some members,
 	// and those of a room whose `history` is `none` until they are deleted. Every page but the last
-	// is full.
+	// is full, unless only the messages of a sender are listed.
 	//
 	// Corresponds with GET /v1/admin/rooms/{roomID}/messages (the `AdminListMessages` operationId).
 	AdminListMessages(ctx context.Context, roomID PathRoomID, params *AdminListMessagesParams, reqEditors ...RequestEditorFn) (*http.Response, error)
@@ -4502,6 +4677,52 @@ type ClientInterface interface {
 	//
 	// Corresponds with DELETE /v1/admin/rooms/{roomID}/messages/{messageID} (the `AdminRecallMessage` operationId).
 	AdminRecallMessage(ctx context.Context, roomID PathRoomID, messageID PathMessageID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// AdminListUsers List the users, in the order of their first logins
+	//
+	// A user exists from the first login on, or from the first message that an admin sends to a user
+	// in their name, until `PARLOR_USER_RETENTION` after the last session. New users come last, so a
+	// list that is read page by page misses nobody.
+	//
+	// Corresponds with GET /v1/admin/users (the `AdminListUsers` operationId).
+	AdminListUsers(ctx context.Context, params *AdminListUsersParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// AdminListUserMessages List the messages between a user and others
+	//
+	// Lists what the user's inbox has: messages in both directions, with the `seq` of that inbox, and
+	// with the other user as `userID`. Messages to rooms are not in it: `adminListMessages` lists them
+	// for each room.
+	//
+	// Corresponds with GET /v1/admin/users/{userID}/messages (the `AdminListUserMessages` operationId).
+	AdminListUserMessages(ctx context.Context, userID PathUserID, params *AdminListUserMessagesParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// AdminSendPeerMessageWithBody Send a message to a user as any other user
+	//
+	// Works like `sendPeerMessage`, on behalf of any user, also one who never logged in, such as a
+	// userID that the application reserves for itself. The message is in the inboxes of both users. A
+	// block list does not stop it.
+	//
+	// A stored kind can be retried safely with a `clientMessageID`, which is unique for each sender
+	// and receiver.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/admin/users/{userID}/messages (the `AdminSendPeerMessage` operationId).
+	AdminSendPeerMessageWithBody(ctx context.Context, userID PathUserID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// AdminSendPeerMessage Send a message to a user as any other user
+	//
+	// Works like `sendPeerMessage`, on behalf of any user, also one who never logged in, such as a
+	// userID that the application reserves for itself. The message is in the inboxes of both users. A
+	// block list does not stop it.
+	//
+	// A stored kind can be retried safely with a `clientMessageID`, which is unique for each sender
+	// and receiver.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/admin/users/{userID}/messages (the `AdminSendPeerMessage` operationId).
+	AdminSendPeerMessage(ctx context.Context, userID PathUserID, body AdminSendPeerMessageJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// AdminListUserRooms List the rooms that a user is in
 	//
@@ -5609,6 +5830,65 @@ func (c *Client) AdminUpdateRoom(ctx context.Context, roomID PathRoomID, params 
 	return c.Client.Do(req)
 }
 
+// AdminGetRoomAttributes Get the attributes of any room
+//
+// Works like `getRoomAttributes`.
+//
+// Corresponds with GET /v1/admin/rooms/{roomID}/attributes (the `AdminGetRoomAttributes` operationId).
+func (c *Client) AdminGetRoomAttributes(ctx context.Context, roomID PathRoomID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewAdminGetRoomAttributesRequest(c.Server, roomID)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// AdminUpdateRoomAttributesWithBody Set and delete attributes of any room
+//
+// Works like `updateRoomAttributes`. An admin owns nothing: a new attribute has no owner, so that
+// every member may change it, and `updateOwner` takes the attribute from its owner. An attribute
+// that a user owns is changed only with `force`. The event has no `operatedInfo`.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with PATCH /v1/admin/rooms/{roomID}/attributes (the `AdminUpdateRoomAttributes` operationId).
+func (c *Client) AdminUpdateRoomAttributesWithBody(ctx context.Context, roomID PathRoomID, params *AdminUpdateRoomAttributesParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewAdminUpdateRoomAttributesRequestWithBody(c.Server, roomID, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// AdminUpdateRoomAttributes Set and delete attributes of any room
+//
+// Works like `updateRoomAttributes`. An admin owns nothing: a new attribute has no owner, so that
+// every member may change it, and `updateOwner` takes the attribute from its owner. An attribute
+// that a user owns is changed only with `force`. The event has no `operatedInfo`.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with PATCH /v1/admin/rooms/{roomID}/attributes (the `AdminUpdateRoomAttributes` operationId).
+func (c *Client) AdminUpdateRoomAttributes(ctx context.Context, roomID PathRoomID, params *AdminUpdateRoomAttributesParams, body AdminUpdateRoomAttributesJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewAdminUpdateRoomAttributesRequest(c.Server, roomID, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // AdminListBans List the bans of a room
 //
 // Bans belong to the roomID, so they outlive the room; the room does not have to exist.
@@ -5681,6 +5961,63 @@ func (c *Client) AdminKickMembers(ctx context.Context, roomID PathRoomID, body A
 	return c.Client.Do(req)
 }
 
+// AdminListMemberAttributes List the attributes of members of any room
+//
+// Works like `listMemberAttributes`.
+//
+// Corresponds with GET /v1/admin/rooms/{roomID}/member-attributes (the `AdminListMemberAttributes` operationId).
+func (c *Client) AdminListMemberAttributes(ctx context.Context, roomID PathRoomID, params *AdminListMemberAttributesParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewAdminListMemberAttributesRequest(c.Server, roomID, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// AdminUpdateMemberAttributesWithBody Set and delete attributes of members of any room
+//
+// Works like `updateMemberAttributes`, for any members. `userData` belongs to its user and cannot
+// be changed. The event has no `operatedInfo`.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with PATCH /v1/admin/rooms/{roomID}/member-attributes (the `AdminUpdateMemberAttributes` operationId).
+func (c *Client) AdminUpdateMemberAttributesWithBody(ctx context.Context, roomID PathRoomID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewAdminUpdateMemberAttributesRequestWithBody(c.Server, roomID, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// AdminUpdateMemberAttributes Set and delete attributes of members of any room
+//
+// Works like `updateMemberAttributes`, for any members. `userData` belongs to its user and cannot
+// be changed. The event has no `operatedInfo`.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with PATCH /v1/admin/rooms/{roomID}/member-attributes (the `AdminUpdateMemberAttributes` operationId).
+func (c *Client) AdminUpdateMemberAttributes(ctx context.Context, roomID PathRoomID, body AdminUpdateMemberAttributesJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewAdminUpdateMemberAttributesRequest(c.Server, roomID, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // AdminListMembers List the members of any room
 //
 // Works like `listMembers`, for any room.
@@ -5721,7 +6058,7 @@ func (c *Client) AdminKickMember(ctx context.Context, roomID PathRoomID, userID 
 //
 // Works like `listRoomMessages` for everything that is stored: also messages to some members,
 // and those of a room whose `history` is `none` until they are deleted. Every page but the last
-// is full.
+// is full, unless only the messages of a sender are listed.
 //
 // Corresponds with GET /v1/admin/rooms/{roomID}/messages (the `AdminListMessages` operationId).
 func (c *Client) AdminListMessages(ctx context.Context, roomID PathRoomID, params *AdminListMessagesParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -5785,6 +6122,92 @@ func (c *Client) AdminSendMessage(ctx context.Context, roomID PathRoomID, body A
 // Corresponds with DELETE /v1/admin/rooms/{roomID}/messages/{messageID} (the `AdminRecallMessage` operationId).
 func (c *Client) AdminRecallMessage(ctx context.Context, roomID PathRoomID, messageID PathMessageID, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewAdminRecallMessageRequest(c.Server, roomID, messageID)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// AdminListUsers List the users, in the order of their first logins
+//
+// A user exists from the first login on, or from the first message that an admin sends to a user
+// in their name, until `PARLOR_USER_RETENTION` after the last session. New users come last, so a
+// list that is read page by page misses nobody.
+//
+// Corresponds with GET /v1/admin/users (the `AdminListUsers` operationId).
+func (c *Client) AdminListUsers(ctx context.Context, params *AdminListUsersParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewAdminListUsersRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// AdminListUserMessages List the messages between a user and others
+//
+// Lists what the user's inbox has: messages in both directions, with the `seq` of that inbox, and
+// with the other user as `userID`. Messages to rooms are not in it: `adminListMessages` lists them
+// for each room.
+//
+// Corresponds with GET /v1/admin/users/{userID}/messages (the `AdminListUserMessages` operationId).
+func (c *Client) AdminListUserMessages(ctx context.Context, userID PathUserID, params *AdminListUserMessagesParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewAdminListUserMessagesRequest(c.Server, userID, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// AdminSendPeerMessageWithBody Send a message to a user as any other user
+//
+// Works like `sendPeerMessage`, on behalf of any user, also one who never logged in, such as a
+// userID that the application reserves for itself. The message is in the inboxes of both users. A
+// block list does not stop it.
+//
+// A stored kind can be retried safely with a `clientMessageID`, which is unique for each sender
+// and receiver.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/admin/users/{userID}/messages (the `AdminSendPeerMessage` operationId).
+func (c *Client) AdminSendPeerMessageWithBody(ctx context.Context, userID PathUserID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewAdminSendPeerMessageRequestWithBody(c.Server, userID, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// AdminSendPeerMessage Send a message to a user as any other user
+//
+// Works like `sendPeerMessage`, on behalf of any user, also one who never logged in, such as a
+// userID that the application reserves for itself. The message is in the inboxes of both users. A
+// block list does not stop it.
+//
+// A stored kind can be retried safely with a `clientMessageID`, which is unique for each sender
+// and receiver.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/admin/users/{userID}/messages (the `AdminSendPeerMessage` operationId).
+func (c *Client) AdminSendPeerMessage(ctx context.Context, userID PathUserID, body AdminSendPeerMessageJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewAdminSendPeerMessageRequest(c.Server, userID, body)
 	if err != nil {
 		return nil, err
 	}
@@ -7720,6 +8143,102 @@ func NewAdminUpdateRoomRequestWithBody(server string, roomID PathRoomID, params 
 	return req, nil
 }
 
+// NewAdminGetRoomAttributesRequest constructs an http.Request for the AdminGetRoomAttributes method
+func NewAdminGetRoomAttributesRequest(server string, roomID PathRoomID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "roomID", roomID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/admin/rooms/%s/attributes", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewAdminUpdateRoomAttributesRequest calls the generic AdminUpdateRoomAttributes builder with application/json body
+func NewAdminUpdateRoomAttributesRequest(server string, roomID PathRoomID, params *AdminUpdateRoomAttributesParams, body AdminUpdateRoomAttributesJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewAdminUpdateRoomAttributesRequestWithBody(server, roomID, params, "application/json", bodyReader)
+}
+
+// NewAdminUpdateRoomAttributesRequestWithBody constructs an http.Request for the AdminUpdateRoomAttributes method, with any body, and a specified content type
+func NewAdminUpdateRoomAttributesRequestWithBody(server string, roomID PathRoomID, params *AdminUpdateRoomAttributesParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "roomID", roomID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/admin/rooms/%s/attributes", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPatch, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IfMatch != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
 // NewAdminListBansRequest constructs an http.Request for the AdminListBans method
 func NewAdminListBansRequest(server string, roomID PathRoomID) (*http.Request, error) {
 	var err error
@@ -7833,6 +8352,138 @@ func NewAdminKickMembersRequestWithBody(server string, roomID PathRoomID, conten
 	}
 
 	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewAdminListMemberAttributesRequest constructs an http.Request for the AdminListMemberAttributes method
+func NewAdminListMemberAttributesRequest(server string, roomID PathRoomID, params *AdminListMemberAttributesParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "roomID", roomID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/admin/rooms/%s/member-attributes", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.UserID != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "userID", *params.UserID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "array", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewAdminUpdateMemberAttributesRequest calls the generic AdminUpdateMemberAttributes builder with application/json body
+func NewAdminUpdateMemberAttributesRequest(server string, roomID PathRoomID, body AdminUpdateMemberAttributesJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewAdminUpdateMemberAttributesRequestWithBody(server, roomID, "application/json", bodyReader)
+}
+
+// NewAdminUpdateMemberAttributesRequestWithBody constructs an http.Request for the AdminUpdateMemberAttributes method, with any body, and a specified content type
+func NewAdminUpdateMemberAttributesRequestWithBody(server string, roomID PathRoomID, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "roomID", roomID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/admin/rooms/%s/member-attributes", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPatch, queryURL.String(), body)
 	if err != nil {
 		return nil, err
 	}
@@ -8126,6 +8777,18 @@ func NewAdminListMessagesRequest(server string, roomID PathRoomID, params *Admin
 
 		}
 
+		if params.UserID != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "userID", *params.UserID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
 		if encoded := queryValues.Encode(); encoded != "" {
 			rawQueryFragments = append(rawQueryFragments, encoded)
 		}
@@ -8224,6 +8887,240 @@ func NewAdminRecallMessageRequest(server string, roomID PathRoomID, messageID Pa
 	if err != nil {
 		return nil, err
 	}
+
+	return req, nil
+}
+
+// NewAdminListUsersRequest constructs an http.Request for the AdminListUsers method
+func NewAdminListUsersRequest(server string, params *AdminListUsersParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/admin/users")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewAdminListUserMessagesRequest constructs an http.Request for the AdminListUserMessages method
+func NewAdminListUserMessagesRequest(server string, userID PathUserID, params *AdminListUserMessagesParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "userID", userID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/admin/users/%s/messages", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Before != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "before", *params.Before, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.After != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "after", *params.After, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.From != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "from", *params.From, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "date-time"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Until != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "until", *params.Until, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "date-time"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.PeerID != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "peerID", *params.PeerID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewAdminSendPeerMessageRequest calls the generic AdminSendPeerMessage builder with application/json body
+func NewAdminSendPeerMessageRequest(server string, userID PathUserID, body AdminSendPeerMessageJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewAdminSendPeerMessageRequestWithBody(server, userID, "application/json", bodyReader)
+}
+
+// NewAdminSendPeerMessageRequestWithBody constructs an http.Request for the AdminSendPeerMessage method, with any body, and a specified content type
+func NewAdminSendPeerMessageRequestWithBody(server string, userID PathUserID, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "userID", userID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/admin/users/%s/messages", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
 
 	return req, nil
 }
@@ -10990,6 +11887,37 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with PATCH /v1/admin/rooms/{roomID} (the `AdminUpdateRoom` operationId).
 	AdminUpdateRoomWithResponse(ctx context.Context, roomID PathRoomID, params *AdminUpdateRoomParams, body AdminUpdateRoomJSONRequestBody, reqEditors ...RequestEditorFn) (*AdminUpdateRoomResponse, error)
 
+	// AdminGetRoomAttributesWithResponse Get the attributes of any room
+	//
+	// Works like `getRoomAttributes`.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/admin/rooms/{roomID}/attributes (the `AdminGetRoomAttributes` operationId).
+	AdminGetRoomAttributesWithResponse(ctx context.Context, roomID PathRoomID, reqEditors ...RequestEditorFn) (*AdminGetRoomAttributesResponse, error)
+
+	// AdminUpdateRoomAttributesWithBodyWithResponse Set and delete attributes of any room
+	//
+	// Works like `updateRoomAttributes`. An admin owns nothing: a new attribute has no owner, so that
+	// every member may change it, and `updateOwner` takes the attribute from its owner. An attribute
+	// that a user owns is changed only with `force`. The event has no `operatedInfo`.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PATCH /v1/admin/rooms/{roomID}/attributes (the `AdminUpdateRoomAttributes` operationId).
+	AdminUpdateRoomAttributesWithBodyWithResponse(ctx context.Context, roomID PathRoomID, params *AdminUpdateRoomAttributesParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*AdminUpdateRoomAttributesResponse, error)
+
+	// AdminUpdateRoomAttributesWithResponse Set and delete attributes of any room
+	//
+	// Works like `updateRoomAttributes`. An admin owns nothing: a new attribute has no owner, so that
+	// every member may change it, and `updateOwner` takes the attribute from its owner. An attribute
+	// that a user owns is changed only with `force`. The event has no `operatedInfo`.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PATCH /v1/admin/rooms/{roomID}/attributes (the `AdminUpdateRoomAttributes` operationId).
+	AdminUpdateRoomAttributesWithResponse(ctx context.Context, roomID PathRoomID, params *AdminUpdateRoomAttributesParams, body AdminUpdateRoomAttributesJSONRequestBody, reqEditors ...RequestEditorFn) (*AdminUpdateRoomAttributesResponse, error)
+
 	// AdminListBansWithResponse List the bans of a room
 	//
 	// Bans belong to the roomID, so they outlive the room; the room does not have to exist.
@@ -11026,6 +11954,35 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with POST /v1/admin/rooms/{roomID}/kick (the `AdminKickMembers` operationId).
 	AdminKickMembersWithResponse(ctx context.Context, roomID PathRoomID, body AdminKickMembersJSONRequestBody, reqEditors ...RequestEditorFn) (*AdminKickMembersResponse, error)
 
+	// AdminListMemberAttributesWithResponse List the attributes of members of any room
+	//
+	// Works like `listMemberAttributes`.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/admin/rooms/{roomID}/member-attributes (the `AdminListMemberAttributes` operationId).
+	AdminListMemberAttributesWithResponse(ctx context.Context, roomID PathRoomID, params *AdminListMemberAttributesParams, reqEditors ...RequestEditorFn) (*AdminListMemberAttributesResponse, error)
+
+	// AdminUpdateMemberAttributesWithBodyWithResponse Set and delete attributes of members of any room
+	//
+	// Works like `updateMemberAttributes`, for any members. `userData` belongs to its user and cannot
+	// be changed. The event has no `operatedInfo`.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PATCH /v1/admin/rooms/{roomID}/member-attributes (the `AdminUpdateMemberAttributes` operationId).
+	AdminUpdateMemberAttributesWithBodyWithResponse(ctx context.Context, roomID PathRoomID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*AdminUpdateMemberAttributesResponse, error)
+
+	// AdminUpdateMemberAttributesWithResponse Set and delete attributes of members of any room
+	//
+	// Works like `updateMemberAttributes`, for any members. `userData` belongs to its user and cannot
+	// be changed. The event has no `operatedInfo`.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PATCH /v1/admin/rooms/{roomID}/member-attributes (the `AdminUpdateMemberAttributes` operationId).
+	AdminUpdateMemberAttributesWithResponse(ctx context.Context, roomID PathRoomID, body AdminUpdateMemberAttributesJSONRequestBody, reqEditors ...RequestEditorFn) (*AdminUpdateMemberAttributesResponse, error)
+
 	// AdminListMembersWithResponse List the members of any room
 	//
 	// Works like `listMembers`, for any room.
@@ -11050,7 +12007,7 @@ type ClientWithResponsesInterface interface {
 	//
 	// Works like `listRoomMessages` for everything that is stored: also messages to some members,
 	// and those of a room whose `history` is `none` until they are deleted. Every page but the last
-	// is full.
+	// is full, unless only the messages of a sender are listed.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -11087,6 +12044,56 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with DELETE /v1/admin/rooms/{roomID}/messages/{messageID} (the `AdminRecallMessage` operationId).
 	AdminRecallMessageWithResponse(ctx context.Context, roomID PathRoomID, messageID PathMessageID, reqEditors ...RequestEditorFn) (*AdminRecallMessageResponse, error)
+
+	// AdminListUsersWithResponse List the users, in the order of their first logins
+	//
+	// A user exists from the first login on, or from the first message that an admin sends to a user
+	// in their name, until `PARLOR_USER_RETENTION` after the last session. New users come last, so a
+	// list that is read page by page misses nobody.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/admin/users (the `AdminListUsers` operationId).
+	AdminListUsersWithResponse(ctx context.Context, params *AdminListUsersParams, reqEditors ...RequestEditorFn) (*AdminListUsersResponse, error)
+
+	// AdminListUserMessagesWithResponse List the messages between a user and others
+	//
+	// Lists what the user's inbox has: messages in both directions, with the `seq` of that inbox, and
+	// with the other user as `userID`. Messages to rooms are not in it: `adminListMessages` lists them
+	// for each room.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/admin/users/{userID}/messages (the `AdminListUserMessages` operationId).
+	AdminListUserMessagesWithResponse(ctx context.Context, userID PathUserID, params *AdminListUserMessagesParams, reqEditors ...RequestEditorFn) (*AdminListUserMessagesResponse, error)
+
+	// AdminSendPeerMessageWithBodyWithResponse Send a message to a user as any other user
+	//
+	// Works like `sendPeerMessage`, on behalf of any user, also one who never logged in, such as a
+	// userID that the application reserves for itself. The message is in the inboxes of both users. A
+	// block list does not stop it.
+	//
+	// A stored kind can be retried safely with a `clientMessageID`, which is unique for each sender
+	// and receiver.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/admin/users/{userID}/messages (the `AdminSendPeerMessage` operationId).
+	AdminSendPeerMessageWithBodyWithResponse(ctx context.Context, userID PathUserID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*AdminSendPeerMessageResponse, error)
+
+	// AdminSendPeerMessageWithResponse Send a message to a user as any other user
+	//
+	// Works like `sendPeerMessage`, on behalf of any user, also one who never logged in, such as a
+	// userID that the application reserves for itself. The message is in the inboxes of both users. A
+	// block list does not stop it.
+	//
+	// A stored kind can be retried safely with a `clientMessageID`, which is unique for each sender
+	// and receiver.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/admin/users/{userID}/messages (the `AdminSendPeerMessage` operationId).
+	AdminSendPeerMessageWithResponse(ctx context.Context, userID PathUserID, body AdminSendPeerMessageJSONRequestBody, reqEditors ...RequestEditorFn) (*AdminSendPeerMessageResponse, error)
 
 	// AdminListUserRoomsWithResponse List the rooms that a user is in
 	//
@@ -12734,6 +13741,221 @@ func (r AdminUpdateRoomResponse) ContentType() string {
 	return ""
 }
 
+// AdminGetRoomAttributesResponse200Headers the declared response headers of an HTTP 200 response for AdminGetRoomAttributes
+type AdminGetRoomAttributesResponse200Headers struct {
+	ETag *string
+}
+
+// AdminGetRoomAttributesResponse503Headers the declared response headers of an HTTP 503 response for AdminGetRoomAttributes
+type AdminGetRoomAttributesResponse503Headers struct {
+	RetryAfter *int
+}
+
+type AdminGetRoomAttributesResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *RoomAttributesReply
+	// ApplicationproblemJSON400 the response for an HTTP 400 `application/problem+json` response
+	ApplicationproblemJSON400 *InvalidRequest
+	// ApplicationproblemJSON401 the response for an HTTP 401 `application/problem+json` response
+	ApplicationproblemJSON401 *AdminTokenRefused
+	// ApplicationproblemJSON403 the response for an HTTP 403 `application/problem+json` response
+	ApplicationproblemJSON403 *NotAdmin
+	// ApplicationproblemJSON404 the response for an HTTP 404 `application/problem+json` response
+	ApplicationproblemJSON404 *RoomNotFound
+	// ApplicationproblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationproblemJSON503 *Unavailable
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *AdminGetRoomAttributesResponse200Headers
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *AdminGetRoomAttributesResponse503Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r AdminGetRoomAttributesResponse) GetJSON200() *RoomAttributesReply {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
+func (r AdminGetRoomAttributesResponse) GetApplicationproblemJSON400() *InvalidRequest {
+	return r.ApplicationproblemJSON400
+}
+
+// GetApplicationproblemJSON401 returns the response for an HTTP 401 `application/problem+json` response
+func (r AdminGetRoomAttributesResponse) GetApplicationproblemJSON401() *AdminTokenRefused {
+	return r.ApplicationproblemJSON401
+}
+
+// GetApplicationproblemJSON403 returns the response for an HTTP 403 `application/problem+json` response
+func (r AdminGetRoomAttributesResponse) GetApplicationproblemJSON403() *NotAdmin {
+	return r.ApplicationproblemJSON403
+}
+
+// GetApplicationproblemJSON404 returns the response for an HTTP 404 `application/problem+json` response
+func (r AdminGetRoomAttributesResponse) GetApplicationproblemJSON404() *RoomNotFound {
+	return r.ApplicationproblemJSON404
+}
+
+// GetApplicationproblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r AdminGetRoomAttributesResponse) GetApplicationproblemJSON503() *Unavailable {
+	return r.ApplicationproblemJSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r AdminGetRoomAttributesResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r AdminGetRoomAttributesResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r AdminGetRoomAttributesResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r AdminGetRoomAttributesResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// AdminUpdateRoomAttributesResponse200Headers the declared response headers of an HTTP 200 response for AdminUpdateRoomAttributes
+type AdminUpdateRoomAttributesResponse200Headers struct {
+	ETag *string
+}
+
+// AdminUpdateRoomAttributesResponse503Headers the declared response headers of an HTTP 503 response for AdminUpdateRoomAttributes
+type AdminUpdateRoomAttributesResponse503Headers struct {
+	RetryAfter *int
+}
+
+type AdminUpdateRoomAttributesResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *UpdateRoomAttributesReply
+	// ApplicationproblemJSON400 the response for an HTTP 400 `application/problem+json` response
+	ApplicationproblemJSON400 *InvalidRequest
+	// ApplicationproblemJSON401 the response for an HTTP 401 `application/problem+json` response
+	ApplicationproblemJSON401 *AdminTokenRefused
+	// ApplicationproblemJSON403 the response for an HTTP 403 `application/problem+json` response
+	ApplicationproblemJSON403 *NotAdmin
+	// ApplicationproblemJSON404 the response for an HTTP 404 `application/problem+json` response
+	ApplicationproblemJSON404 *RoomNotFound
+	// ApplicationproblemJSON408 the response for an HTTP 408 `application/problem+json` response
+	ApplicationproblemJSON408 *BodyTimeout
+	// ApplicationproblemJSON409 the response for an HTTP 409 `application/problem+json` response
+	ApplicationproblemJSON409 *AttributesFull
+	// ApplicationproblemJSON412 the response for an HTTP 412 `application/problem+json` response
+	ApplicationproblemJSON412 *Problem
+	// ApplicationproblemJSON413 the response for an HTTP 413 `application/problem+json` response
+	ApplicationproblemJSON413 *BodyTooLarge
+	// ApplicationproblemJSON415 the response for an HTTP 415 `application/problem+json` response
+	ApplicationproblemJSON415 *UnsupportedMediaType
+	// ApplicationproblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationproblemJSON503 *Unavailable
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *AdminUpdateRoomAttributesResponse200Headers
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *AdminUpdateRoomAttributesResponse503Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r AdminUpdateRoomAttributesResponse) GetJSON200() *UpdateRoomAttributesReply {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
+func (r AdminUpdateRoomAttributesResponse) GetApplicationproblemJSON400() *InvalidRequest {
+	return r.ApplicationproblemJSON400
+}
+
+// GetApplicationproblemJSON401 returns the response for an HTTP 401 `application/problem+json` response
+func (r AdminUpdateRoomAttributesResponse) GetApplicationproblemJSON401() *AdminTokenRefused {
+	return r.ApplicationproblemJSON401
+}
+
+// GetApplicationproblemJSON403 returns the response for an HTTP 403 `application/problem+json` response
+func (r AdminUpdateRoomAttributesResponse) GetApplicationproblemJSON403() *NotAdmin {
+	return r.ApplicationproblemJSON403
+}
+
+// GetApplicationproblemJSON404 returns the response for an HTTP 404 `application/problem+json` response
+func (r AdminUpdateRoomAttributesResponse) GetApplicationproblemJSON404() *RoomNotFound {
+	return r.ApplicationproblemJSON404
+}
+
+// GetApplicationproblemJSON408 returns the response for an HTTP 408 `application/problem+json` response
+func (r AdminUpdateRoomAttributesResponse) GetApplicationproblemJSON408() *BodyTimeout {
+	return r.ApplicationproblemJSON408
+}
+
+// GetApplicationproblemJSON409 returns the response for an HTTP 409 `application/problem+json` response
+func (r AdminUpdateRoomAttributesResponse) GetApplicationproblemJSON409() *AttributesFull {
+	return r.ApplicationproblemJSON409
+}
+
+// GetApplicationproblemJSON412 returns the response for an HTTP 412 `application/problem+json` response
+func (r AdminUpdateRoomAttributesResponse) GetApplicationproblemJSON412() *Problem {
+	return r.ApplicationproblemJSON412
+}
+
+// GetApplicationproblemJSON413 returns the response for an HTTP 413 `application/problem+json` response
+func (r AdminUpdateRoomAttributesResponse) GetApplicationproblemJSON413() *BodyTooLarge {
+	return r.ApplicationproblemJSON413
+}
+
+// GetApplicationproblemJSON415 returns the response for an HTTP 415 `application/problem+json` response
+func (r AdminUpdateRoomAttributesResponse) GetApplicationproblemJSON415() *UnsupportedMediaType {
+	return r.ApplicationproblemJSON415
+}
+
+// GetApplicationproblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r AdminUpdateRoomAttributesResponse) GetApplicationproblemJSON503() *Unavailable {
+	return r.ApplicationproblemJSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r AdminUpdateRoomAttributesResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r AdminUpdateRoomAttributesResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r AdminUpdateRoomAttributesResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r AdminUpdateRoomAttributesResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 // AdminListBansResponse503Headers the declared response headers of an HTTP 503 response for AdminListBans
 type AdminListBansResponse503Headers struct {
 	RetryAfter *int
@@ -12984,6 +14206,200 @@ func (r AdminKickMembersResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r AdminKickMembersResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// AdminListMemberAttributesResponse503Headers the declared response headers of an HTTP 503 response for AdminListMemberAttributes
+type AdminListMemberAttributesResponse503Headers struct {
+	RetryAfter *int
+}
+
+type AdminListMemberAttributesResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *MemberAttributesReply
+	// ApplicationproblemJSON400 the response for an HTTP 400 `application/problem+json` response
+	ApplicationproblemJSON400 *InvalidRequest
+	// ApplicationproblemJSON401 the response for an HTTP 401 `application/problem+json` response
+	ApplicationproblemJSON401 *AdminTokenRefused
+	// ApplicationproblemJSON403 the response for an HTTP 403 `application/problem+json` response
+	ApplicationproblemJSON403 *NotAdmin
+	// ApplicationproblemJSON404 the response for an HTTP 404 `application/problem+json` response
+	ApplicationproblemJSON404 *RoomNotFound
+	// ApplicationproblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationproblemJSON503 *Unavailable
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *AdminListMemberAttributesResponse503Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r AdminListMemberAttributesResponse) GetJSON200() *MemberAttributesReply {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
+func (r AdminListMemberAttributesResponse) GetApplicationproblemJSON400() *InvalidRequest {
+	return r.ApplicationproblemJSON400
+}
+
+// GetApplicationproblemJSON401 returns the response for an HTTP 401 `application/problem+json` response
+func (r AdminListMemberAttributesResponse) GetApplicationproblemJSON401() *AdminTokenRefused {
+	return r.ApplicationproblemJSON401
+}
+
+// GetApplicationproblemJSON403 returns the response for an HTTP 403 `application/problem+json` response
+func (r AdminListMemberAttributesResponse) GetApplicationproblemJSON403() *NotAdmin {
+	return r.ApplicationproblemJSON403
+}
+
+// GetApplicationproblemJSON404 returns the response for an HTTP 404 `application/problem+json` response
+func (r AdminListMemberAttributesResponse) GetApplicationproblemJSON404() *RoomNotFound {
+	return r.ApplicationproblemJSON404
+}
+
+// GetApplicationproblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r AdminListMemberAttributesResponse) GetApplicationproblemJSON503() *Unavailable {
+	return r.ApplicationproblemJSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r AdminListMemberAttributesResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r AdminListMemberAttributesResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r AdminListMemberAttributesResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r AdminListMemberAttributesResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// AdminUpdateMemberAttributesResponse503Headers the declared response headers of an HTTP 503 response for AdminUpdateMemberAttributes
+type AdminUpdateMemberAttributesResponse503Headers struct {
+	RetryAfter *int
+}
+
+type AdminUpdateMemberAttributesResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *UpdateMemberAttributesReply
+	// ApplicationproblemJSON400 the response for an HTTP 400 `application/problem+json` response
+	ApplicationproblemJSON400 *InvalidRequest
+	// ApplicationproblemJSON401 the response for an HTTP 401 `application/problem+json` response
+	ApplicationproblemJSON401 *AdminTokenRefused
+	// ApplicationproblemJSON403 the response for an HTTP 403 `application/problem+json` response
+	ApplicationproblemJSON403 *NotAdmin
+	// ApplicationproblemJSON404 the response for an HTTP 404 `application/problem+json` response
+	ApplicationproblemJSON404 *RoomNotFound
+	// ApplicationproblemJSON408 the response for an HTTP 408 `application/problem+json` response
+	ApplicationproblemJSON408 *BodyTimeout
+	// ApplicationproblemJSON409 the response for an HTTP 409 `application/problem+json` response
+	ApplicationproblemJSON409 *AttributesFull
+	// ApplicationproblemJSON413 the response for an HTTP 413 `application/problem+json` response
+	ApplicationproblemJSON413 *BodyTooLarge
+	// ApplicationproblemJSON415 the response for an HTTP 415 `application/problem+json` response
+	ApplicationproblemJSON415 *UnsupportedMediaType
+	// ApplicationproblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationproblemJSON503 *Unavailable
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *AdminUpdateMemberAttributesResponse503Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r AdminUpdateMemberAttributesResponse) GetJSON200() *UpdateMemberAttributesReply {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
+func (r AdminUpdateMemberAttributesResponse) GetApplicationproblemJSON400() *InvalidRequest {
+	return r.ApplicationproblemJSON400
+}
+
+// GetApplicationproblemJSON401 returns the response for an HTTP 401 `application/problem+json` response
+func (r AdminUpdateMemberAttributesResponse) GetApplicationproblemJSON401() *AdminTokenRefused {
+	return r.ApplicationproblemJSON401
+}
+
+// GetApplicationproblemJSON403 returns the response for an HTTP 403 `application/problem+json` response
+func (r AdminUpdateMemberAttributesResponse) GetApplicationproblemJSON403() *NotAdmin {
+	return r.ApplicationproblemJSON403
+}
+
+// GetApplicationproblemJSON404 returns the response for an HTTP 404 `application/problem+json` response
+func (r AdminUpdateMemberAttributesResponse) GetApplicationproblemJSON404() *RoomNotFound {
+	return r.ApplicationproblemJSON404
+}
+
+// GetApplicationproblemJSON408 returns the response for an HTTP 408 `application/problem+json` response
+func (r AdminUpdateMemberAttributesResponse) GetApplicationproblemJSON408() *BodyTimeout {
+	return r.ApplicationproblemJSON408
+}
+
+// GetApplicationproblemJSON409 returns the response for an HTTP 409 `application/problem+json` response
+func (r AdminUpdateMemberAttributesResponse) GetApplicationproblemJSON409() *AttributesFull {
+	return r.ApplicationproblemJSON409
+}
+
+// GetApplicationproblemJSON413 returns the response for an HTTP 413 `application/problem+json` response
+func (r AdminUpdateMemberAttributesResponse) GetApplicationproblemJSON413() *BodyTooLarge {
+	return r.ApplicationproblemJSON413
+}
+
+// GetApplicationproblemJSON415 returns the response for an HTTP 415 `application/problem+json` response
+func (r AdminUpdateMemberAttributesResponse) GetApplicationproblemJSON415() *UnsupportedMediaType {
+	return r.ApplicationproblemJSON415
+}
+
+// GetApplicationproblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r AdminUpdateMemberAttributesResponse) GetApplicationproblemJSON503() *Unavailable {
+	return r.ApplicationproblemJSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r AdminUpdateMemberAttributesResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r AdminUpdateMemberAttributesResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r AdminUpdateMemberAttributesResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r AdminUpdateMemberAttributesResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -13420,6 +14836,283 @@ func (r AdminRecallMessageResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r AdminRecallMessageResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// AdminListUsersResponse503Headers the declared response headers of an HTTP 503 response for AdminListUsers
+type AdminListUsersResponse503Headers struct {
+	RetryAfter *int
+}
+
+type AdminListUsersResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *UserListReply
+	// ApplicationproblemJSON400 the response for an HTTP 400 `application/problem+json` response
+	ApplicationproblemJSON400 *InvalidRequest
+	// ApplicationproblemJSON401 the response for an HTTP 401 `application/problem+json` response
+	ApplicationproblemJSON401 *AdminTokenRefused
+	// ApplicationproblemJSON403 the response for an HTTP 403 `application/problem+json` response
+	ApplicationproblemJSON403 *NotAdmin
+	// ApplicationproblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationproblemJSON503 *Unavailable
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *AdminListUsersResponse503Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r AdminListUsersResponse) GetJSON200() *UserListReply {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
+func (r AdminListUsersResponse) GetApplicationproblemJSON400() *InvalidRequest {
+	return r.ApplicationproblemJSON400
+}
+
+// GetApplicationproblemJSON401 returns the response for an HTTP 401 `application/problem+json` response
+func (r AdminListUsersResponse) GetApplicationproblemJSON401() *AdminTokenRefused {
+	return r.ApplicationproblemJSON401
+}
+
+// GetApplicationproblemJSON403 returns the response for an HTTP 403 `application/problem+json` response
+func (r AdminListUsersResponse) GetApplicationproblemJSON403() *NotAdmin {
+	return r.ApplicationproblemJSON403
+}
+
+// GetApplicationproblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r AdminListUsersResponse) GetApplicationproblemJSON503() *Unavailable {
+	return r.ApplicationproblemJSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r AdminListUsersResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r AdminListUsersResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r AdminListUsersResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r AdminListUsersResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// AdminListUserMessagesResponse503Headers the declared response headers of an HTTP 503 response for AdminListUserMessages
+type AdminListUserMessagesResponse503Headers struct {
+	RetryAfter *int
+}
+
+type AdminListUserMessagesResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *MessageListReply
+	// ApplicationproblemJSON400 the response for an HTTP 400 `application/problem+json` response
+	ApplicationproblemJSON400 *InvalidRequest
+	// ApplicationproblemJSON401 the response for an HTTP 401 `application/problem+json` response
+	ApplicationproblemJSON401 *AdminTokenRefused
+	// ApplicationproblemJSON403 the response for an HTTP 403 `application/problem+json` response
+	ApplicationproblemJSON403 *NotAdmin
+	// ApplicationproblemJSON404 the response for an HTTP 404 `application/problem+json` response
+	ApplicationproblemJSON404 *UserNotFound
+	// ApplicationproblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationproblemJSON503 *Unavailable
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *AdminListUserMessagesResponse503Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r AdminListUserMessagesResponse) GetJSON200() *MessageListReply {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
+func (r AdminListUserMessagesResponse) GetApplicationproblemJSON400() *InvalidRequest {
+	return r.ApplicationproblemJSON400
+}
+
+// GetApplicationproblemJSON401 returns the response for an HTTP 401 `application/problem+json` response
+func (r AdminListUserMessagesResponse) GetApplicationproblemJSON401() *AdminTokenRefused {
+	return r.ApplicationproblemJSON401
+}
+
+// GetApplicationproblemJSON403 returns the response for an HTTP 403 `application/problem+json` response
+func (r AdminListUserMessagesResponse) GetApplicationproblemJSON403() *NotAdmin {
+	return r.ApplicationproblemJSON403
+}
+
+// GetApplicationproblemJSON404 returns the response for an HTTP 404 `application/problem+json` response
+func (r AdminListUserMessagesResponse) GetApplicationproblemJSON404() *UserNotFound {
+	return r.ApplicationproblemJSON404
+}
+
+// GetApplicationproblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r AdminListUserMessagesResponse) GetApplicationproblemJSON503() *Unavailable {
+	return r.ApplicationproblemJSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r AdminListUserMessagesResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r AdminListUserMessagesResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r AdminListUserMessagesResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r AdminListUserMessagesResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// AdminSendPeerMessageResponse503Headers the declared response headers of an HTTP 503 response for AdminSendPeerMessage
+type AdminSendPeerMessageResponse503Headers struct {
+	RetryAfter *int
+}
+
+type AdminSendPeerMessageResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON201 the response for an HTTP 201 `application/json` response
+	JSON201 *MessageReply
+	// JSON202 the response for an HTTP 202 `application/json` response
+	JSON202 *MessageReply
+	// ApplicationproblemJSON400 the response for an HTTP 400 `application/problem+json` response
+	ApplicationproblemJSON400 *Problem
+	// ApplicationproblemJSON401 the response for an HTTP 401 `application/problem+json` response
+	ApplicationproblemJSON401 *AdminTokenRefused
+	// ApplicationproblemJSON403 the response for an HTTP 403 `application/problem+json` response
+	ApplicationproblemJSON403 *NotAdmin
+	// ApplicationproblemJSON404 the response for an HTTP 404 `application/problem+json` response
+	ApplicationproblemJSON404 *Problem
+	// ApplicationproblemJSON408 the response for an HTTP 408 `application/problem+json` response
+	ApplicationproblemJSON408 *BodyTimeout
+	// ApplicationproblemJSON409 the response for an HTTP 409 `application/problem+json` response
+	ApplicationproblemJSON409 *Problem
+	// ApplicationproblemJSON413 the response for an HTTP 413 `application/problem+json` response
+	ApplicationproblemJSON413 *BodyTooLarge
+	// ApplicationproblemJSON415 the response for an HTTP 415 `application/problem+json` response
+	ApplicationproblemJSON415 *UnsupportedMediaType
+	// ApplicationproblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationproblemJSON503 *Unavailable
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *AdminSendPeerMessageResponse503Headers
+}
+
+// GetJSON201 returns the response for an HTTP 201 `application/json` response
+func (r AdminSendPeerMessageResponse) GetJSON201() *MessageReply {
+	return r.JSON201
+}
+
+// GetJSON202 returns the response for an HTTP 202 `application/json` response
+func (r AdminSendPeerMessageResponse) GetJSON202() *MessageReply {
+	return r.JSON202
+}
+
+// GetApplicationproblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
+func (r AdminSendPeerMessageResponse) GetApplicationproblemJSON400() *Problem {
+	return r.ApplicationproblemJSON400
+}
+
+// GetApplicationproblemJSON401 returns the response for an HTTP 401 `application/problem+json` response
+func (r AdminSendPeerMessageResponse) GetApplicationproblemJSON401() *AdminTokenRefused {
+	return r.ApplicationproblemJSON401
+}
+
+// GetApplicationproblemJSON403 returns the response for an HTTP 403 `application/problem+json` response
+func (r AdminSendPeerMessageResponse) GetApplicationproblemJSON403() *NotAdmin {
+	return r.ApplicationproblemJSON403
+}
+
+// GetApplicationproblemJSON404 returns the response for an HTTP 404 `application/problem+json` response
+func (r AdminSendPeerMessageResponse) GetApplicationproblemJSON404() *Problem {
+	return r.ApplicationproblemJSON404
+}
+
+// GetApplicationproblemJSON408 returns the response for an HTTP 408 `application/problem+json` response
+func (r AdminSendPeerMessageResponse) GetApplicationproblemJSON408() *BodyTimeout {
+	return r.ApplicationproblemJSON408
+}
+
+// GetApplicationproblemJSON409 returns the response for an HTTP 409 `application/problem+json` response
+func (r AdminSendPeerMessageResponse) GetApplicationproblemJSON409() *Problem {
+	return r.ApplicationproblemJSON409
+}
+
+// GetApplicationproblemJSON413 returns the response for an HTTP 413 `application/problem+json` response
+func (r AdminSendPeerMessageResponse) GetApplicationproblemJSON413() *BodyTooLarge {
+	return r.ApplicationproblemJSON413
+}
+
+// GetApplicationproblemJSON415 returns the response for an HTTP 415 `application/problem+json` response
+func (r AdminSendPeerMessageResponse) GetApplicationproblemJSON415() *UnsupportedMediaType {
+	return r.ApplicationproblemJSON415
+}
+
+// GetApplicationproblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r AdminSendPeerMessageResponse) GetApplicationproblemJSON503() *Unavailable {
+	return r.ApplicationproblemJSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r AdminSendPeerMessageResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r AdminSendPeerMessageResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r AdminSendPeerMessageResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r AdminSendPeerMessageResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -18306,6 +19999,55 @@ func (c *ClientWithResponses) AdminUpdateRoomWithResponse(ctx context.Context, r
 	return ParseAdminUpdateRoomResponse(rsp)
 }
 
+// AdminGetRoomAttributesWithResponse Get the attributes of any room
+//
+// Works like `getRoomAttributes`.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/admin/rooms/{roomID}/attributes (the `AdminGetRoomAttributes` operationId).
+func (c *ClientWithResponses) AdminGetRoomAttributesWithResponse(ctx context.Context, roomID PathRoomID, reqEditors ...RequestEditorFn) (*AdminGetRoomAttributesResponse, error) {
+	rsp, err := c.AdminGetRoomAttributes(ctx, roomID, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseAdminGetRoomAttributesResponse(rsp)
+}
+
+// AdminUpdateRoomAttributesWithBodyWithResponse Set and delete attributes of any room
+//
+// Works like `updateRoomAttributes`. An admin owns nothing: a new attribute has no owner, so that
+// every member may change it, and `updateOwner` takes the attribute from its owner. An attribute
+// that a user owns is changed only with `force`. The event has no `operatedInfo`.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PATCH /v1/admin/rooms/{roomID}/attributes (the `AdminUpdateRoomAttributes` operationId).
+func (c *ClientWithResponses) AdminUpdateRoomAttributesWithBodyWithResponse(ctx context.Context, roomID PathRoomID, params *AdminUpdateRoomAttributesParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*AdminUpdateRoomAttributesResponse, error) {
+	rsp, err := c.AdminUpdateRoomAttributesWithBody(ctx, roomID, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseAdminUpdateRoomAttributesResponse(rsp)
+}
+
+// AdminUpdateRoomAttributesWithResponse Set and delete attributes of any room
+//
+// Works like `updateRoomAttributes`. An admin owns nothing: a new attribute has no owner, so that
+// every member may change it, and `updateOwner` takes the attribute from its owner. An attribute
+// that a user owns is changed only with `force`. The event has no `operatedInfo`.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PATCH /v1/admin/rooms/{roomID}/attributes (the `AdminUpdateRoomAttributes` operationId).
+func (c *ClientWithResponses) AdminUpdateRoomAttributesWithResponse(ctx context.Context, roomID PathRoomID, params *AdminUpdateRoomAttributesParams, body AdminUpdateRoomAttributesJSONRequestBody, reqEditors ...RequestEditorFn) (*AdminUpdateRoomAttributesResponse, error) {
+	rsp, err := c.AdminUpdateRoomAttributes(ctx, roomID, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseAdminUpdateRoomAttributesResponse(rsp)
+}
+
 // AdminListBansWithResponse List the bans of a room
 //
 // Bans belong to the roomID, so they outlive the room; the room does not have to exist.
@@ -18366,6 +20108,53 @@ func (c *ClientWithResponses) AdminKickMembersWithResponse(ctx context.Context, 
 	return ParseAdminKickMembersResponse(rsp)
 }
 
+// AdminListMemberAttributesWithResponse List the attributes of members of any room
+//
+// Works like `listMemberAttributes`.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/admin/rooms/{roomID}/member-attributes (the `AdminListMemberAttributes` operationId).
+func (c *ClientWithResponses) AdminListMemberAttributesWithResponse(ctx context.Context, roomID PathRoomID, params *AdminListMemberAttributesParams, reqEditors ...RequestEditorFn) (*AdminListMemberAttributesResponse, error) {
+	rsp, err := c.AdminListMemberAttributes(ctx, roomID, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseAdminListMemberAttributesResponse(rsp)
+}
+
+// AdminUpdateMemberAttributesWithBodyWithResponse Set and delete attributes of members of any room
+//
+// Works like `updateMemberAttributes`, for any members. `userData` belongs to its user and cannot
+// be changed. The event has no `operatedInfo`.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PATCH /v1/admin/rooms/{roomID}/member-attributes (the `AdminUpdateMemberAttributes` operationId).
+func (c *ClientWithResponses) AdminUpdateMemberAttributesWithBodyWithResponse(ctx context.Context, roomID PathRoomID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*AdminUpdateMemberAttributesResponse, error) {
+	rsp, err := c.AdminUpdateMemberAttributesWithBody(ctx, roomID, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseAdminUpdateMemberAttributesResponse(rsp)
+}
+
+// AdminUpdateMemberAttributesWithResponse Set and delete attributes of members of any room
+//
+// Works like `updateMemberAttributes`, for any members. `userData` belongs to its user and cannot
+// be changed. The event has no `operatedInfo`.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PATCH /v1/admin/rooms/{roomID}/member-attributes (the `AdminUpdateMemberAttributes` operationId).
+func (c *ClientWithResponses) AdminUpdateMemberAttributesWithResponse(ctx context.Context, roomID PathRoomID, body AdminUpdateMemberAttributesJSONRequestBody, reqEditors ...RequestEditorFn) (*AdminUpdateMemberAttributesResponse, error) {
+	rsp, err := c.AdminUpdateMemberAttributes(ctx, roomID, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseAdminUpdateMemberAttributesResponse(rsp)
+}
+
 // AdminListMembersWithResponse List the members of any room
 //
 // Works like `listMembers`, for any room.
@@ -18402,7 +20191,7 @@ func (c *ClientWithResponses) AdminKickMemberWithResponse(ctx context.Context, r
 //
 // Works like `listRoomMessages` for everything that is stored: also messages to some members,
 // and those of a room whose `history` is `none` until they are deleted. Every page but the last
-// is full.
+// is full, unless only the messages of a sender are listed.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -18462,6 +20251,80 @@ func (c *ClientWithResponses) AdminRecallMessageWithResponse(ctx context.Context
 		return nil, err
 	}
 	return ParseAdminRecallMessageResponse(rsp)
+}
+
+// AdminListUsersWithResponse List the users, in the order of their first logins
+//
+// A user exists from the first login on, or from the first message that an admin sends to a user
+// in their name, until `PARLOR_USER_RETENTION` after the last session. New users come last, so a
+// list that is read page by page misses nobody.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/admin/users (the `AdminListUsers` operationId).
+func (c *ClientWithResponses) AdminListUsersWithResponse(ctx context.Context, params *AdminListUsersParams, reqEditors ...RequestEditorFn) (*AdminListUsersResponse, error) {
+	rsp, err := c.AdminListUsers(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseAdminListUsersResponse(rsp)
+}
+
+// AdminListUserMessagesWithResponse List the messages between a user and others
+//
+// Lists what the user's inbox has: messages in both directions, with the `seq` of that inbox, and
+// with the other user as `userID`. Messages to rooms are not in it: `adminListMessages` lists them
+// for each room.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/admin/users/{userID}/messages (the `AdminListUserMessages` operationId).
+func (c *ClientWithResponses) AdminListUserMessagesWithResponse(ctx context.Context, userID PathUserID, params *AdminListUserMessagesParams, reqEditors ...RequestEditorFn) (*AdminListUserMessagesResponse, error) {
+	rsp, err := c.AdminListUserMessages(ctx, userID, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseAdminListUserMessagesResponse(rsp)
+}
+
+// AdminSendPeerMessageWithBodyWithResponse Send a message to a user as any other user
+//
+// Works like `sendPeerMessage`, on behalf of any user, also one who never logged in, such as a
+// userID that the application reserves for itself. The message is in the inboxes of both users. A
+// block list does not stop it.
+//
+// A stored kind can be retried safely with a `clientMessageID`, which is unique for each sender
+// and receiver.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/admin/users/{userID}/messages (the `AdminSendPeerMessage` operationId).
+func (c *ClientWithResponses) AdminSendPeerMessageWithBodyWithResponse(ctx context.Context, userID PathUserID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*AdminSendPeerMessageResponse, error) {
+	rsp, err := c.AdminSendPeerMessageWithBody(ctx, userID, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseAdminSendPeerMessageResponse(rsp)
+}
+
+// AdminSendPeerMessageWithResponse Send a message to a user as any other user
+//
+// Works like `sendPeerMessage`, on behalf of any user, also one who never logged in, such as a
+// userID that the application reserves for itself. The message is in the inboxes of both users. A
+// block list does not stop it.
+//
+// A stored kind can be retried safely with a `clientMessageID`, which is unique for each sender
+// and receiver.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/admin/users/{userID}/messages (the `AdminSendPeerMessage` operationId).
+func (c *ClientWithResponses) AdminSendPeerMessageWithResponse(ctx context.Context, userID PathUserID, body AdminSendPeerMessageJSONRequestBody, reqEditors ...RequestEditorFn) (*AdminSendPeerMessageResponse, error) {
+	rsp, err := c.AdminSendPeerMessage(ctx, userID, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseAdminSendPeerMessageResponse(rsp)
 }
 
 // AdminListUserRoomsWithResponse List the rooms that a user is in
@@ -20442,6 +22305,209 @@ func ParseAdminUpdateRoomResponse(rsp *http.Response) (*AdminUpdateRoomResponse,
 	return response, nil
 }
 
+// ParseAdminGetRoomAttributesResponse parses an HTTP response from a AdminGetRoomAttributesWithResponse call
+func ParseAdminGetRoomAttributesResponse(rsp *http.Response) (*AdminGetRoomAttributesResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &AdminGetRoomAttributesResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest RoomAttributesReply
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest InvalidRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest AdminTokenRefused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest NotAdmin
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
+		var dest RoomNotFound
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON404 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers AdminGetRoomAttributesResponse200Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = &value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode == 503:
+		var headers AdminGetRoomAttributesResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseAdminUpdateRoomAttributesResponse parses an HTTP response from a AdminUpdateRoomAttributesWithResponse call
+func ParseAdminUpdateRoomAttributesResponse(rsp *http.Response) (*AdminUpdateRoomAttributesResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &AdminUpdateRoomAttributesResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest UpdateRoomAttributesReply
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest InvalidRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest AdminTokenRefused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest NotAdmin
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
+		var dest RoomNotFound
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON404 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 408:
+		var dest BodyTimeout
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON408 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
+		var dest AttributesFull
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON409 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 412:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON412 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 413:
+		var dest BodyTooLarge
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON413 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 415:
+		var dest UnsupportedMediaType
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON415 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers AdminUpdateRoomAttributesResponse200Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = &value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode == 503:
+		var headers AdminUpdateRoomAttributesResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
 // ParseAdminListBansResponse parses an HTTP response from a AdminListBansWithResponse call
 func ParseAdminListBansResponse(rsp *http.Response) (*AdminListBansResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -20661,6 +22727,182 @@ func ParseAdminKickMembersResponse(rsp *http.Response) (*AdminKickMembersRespons
 	switch {
 	case rsp.StatusCode == 503:
 		var headers AdminKickMembersResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseAdminListMemberAttributesResponse parses an HTTP response from a AdminListMemberAttributesWithResponse call
+func ParseAdminListMemberAttributesResponse(rsp *http.Response) (*AdminListMemberAttributesResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &AdminListMemberAttributesResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest MemberAttributesReply
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest InvalidRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest AdminTokenRefused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest NotAdmin
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
+		var dest RoomNotFound
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON404 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 503:
+		var headers AdminListMemberAttributesResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseAdminUpdateMemberAttributesResponse parses an HTTP response from a AdminUpdateMemberAttributesWithResponse call
+func ParseAdminUpdateMemberAttributesResponse(rsp *http.Response) (*AdminUpdateMemberAttributesResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &AdminUpdateMemberAttributesResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest UpdateMemberAttributesReply
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest InvalidRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest AdminTokenRefused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest NotAdmin
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
+		var dest RoomNotFound
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON404 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 408:
+		var dest BodyTimeout
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON408 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
+		var dest AttributesFull
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON409 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 413:
+		var dest BodyTooLarge
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON413 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 415:
+		var dest UnsupportedMediaType
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON415 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 503:
+		var headers AdminUpdateMemberAttributesResponse503Headers
 		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
 			var value int
 			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
@@ -21058,6 +23300,256 @@ func ParseAdminRecallMessageResponse(rsp *http.Response) (*AdminRecallMessageRes
 	switch {
 	case rsp.StatusCode == 503:
 		var headers AdminRecallMessageResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseAdminListUsersResponse parses an HTTP response from a AdminListUsersWithResponse call
+func ParseAdminListUsersResponse(rsp *http.Response) (*AdminListUsersResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &AdminListUsersResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest UserListReply
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest InvalidRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest AdminTokenRefused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest NotAdmin
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 503:
+		var headers AdminListUsersResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseAdminListUserMessagesResponse parses an HTTP response from a AdminListUserMessagesWithResponse call
+func ParseAdminListUserMessagesResponse(rsp *http.Response) (*AdminListUserMessagesResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &AdminListUserMessagesResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest MessageListReply
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest InvalidRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest AdminTokenRefused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest NotAdmin
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
+		var dest UserNotFound
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON404 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 503:
+		var headers AdminListUserMessagesResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseAdminSendPeerMessageResponse parses an HTTP response from a AdminSendPeerMessageWithResponse call
+func ParseAdminSendPeerMessageResponse(rsp *http.Response) (*AdminSendPeerMessageResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &AdminSendPeerMessageResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 201:
+		var dest MessageReply
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON201 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 202:
+		var dest MessageReply
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON202 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest AdminTokenRefused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest NotAdmin
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON404 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 408:
+		var dest BodyTimeout
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON408 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON409 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 413:
+		var dest BodyTooLarge
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON413 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 415:
+		var dest UnsupportedMediaType
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON415 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 503:
+		var headers AdminSendPeerMessageResponse503Headers
 		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
 			var value int
 			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
