@@ -70,8 +70,8 @@ var answers = func() map[string]map[relation]answer {
 		"subscribeStatuses":       always(modifies(http.StatusOK)),
 		"listStatusSubscriptions": always(reads(http.StatusOK)),
 		"unsubscribeStatuses":     always(reads(http.StatusNoContent)), // there is no subscription
-		"queryUsers":    always(reads(http.StatusOK)),
-		"updateProfile": always(modifies(http.StatusOK)),
+		"queryUsers":              always(reads(http.StatusOK)),
+		"updateProfile":           always(modifies(http.StatusOK)),
 
 		"getRoom":                forMembers(reads(http.StatusOK)),
 		"listMembers":            forMembers(reads(http.StatusOK)),
