@@ -39,7 +39,7 @@ type Store interface {
 	peerStore
 	blockStore
 	statusStore
-	profileStore
+	conversationStore
 	mediaStore
 	uploadStore
 	adminStore
@@ -227,6 +227,11 @@ func New(opts Options) *API {
 		r.Get("/v1/users/{userID}/messages", a.withPeer(a.listPeerMessages, inQuery))
 		r.Delete("/v1/users/{userID}/messages/{messageID}", a.withPeer(a.recallPeerMessage))
 
+		r.Get("/v1/conversations", a.withSession(a.listConversations, inQuery))
+		r.Get("/v1/conversations/{userID}", a.withPeer(a.getConversation))
+		r.Post("/v1/conversations/{userID}/read", a.withPeer(a.readConversation, inBody))
+		r.Delete("/v1/conversations/{userID}", a.withPeer(a.deleteConversation))
+		r.Post("/v1/inbox/read", a.withSession(a.readAllConversations))
 		r.Get("/v1/blocks", a.withSession(a.listBlocks, inQuery))
 		r.Put("/v1/blocks/{userID}", a.withPeer(a.blockUser))
 		r.Delete("/v1/blocks/{userID}", a.withPeer(a.unblockUser))
@@ -235,8 +240,6 @@ func New(opts Options) *API {
 		r.Get("/v1/status-subscriptions", a.withSession(a.listStatusSubscriptions, inQuery))
 		r.Post("/v1/status-subscriptions", a.withSession(a.subscribeStatuses, inBody))
 		r.Delete("/v1/status-subscriptions", a.withSession(a.unsubscribeStatuses, inQuery))
-		r.Get("/v1/users", a.withSession(a.queryUsers, inQuery))
-		r.Patch("/v1/profile", a.withSession(a.updateProfile, inBody))
 
 		r.Get("/v1/media/{mediaID}", a.withSession(a.getMedia))
 
@@ -262,8 +265,6 @@ func New(opts Options) *API {
 		r.Get("/v1/admin/users/{userID}/messages", a.withAdminUser(a.adminListUserMessages, inQuery))
 		r.Post("/v1/admin/users/{userID}/messages", a.withAdminUser(a.adminSendPeerMessage, inBody))
 		r.Get("/v1/admin/users/{userID}/rooms", a.withAdminUser(a.adminListUserRooms))
-		r.Get("/v1/admin/users/{userID}/profile", a.withAdminUser(a.adminGetProfile))
-		r.Patch("/v1/admin/users/{userID}/profile", a.withAdminUser(a.adminUpdateProfile, inBody))
 		r.Put("/v1/admin/users/{userID}/tokens-void-before", a.withAdminUser(a.adminVoidTokens, inBody))
 		r.Get("/v1/admin/users/{userID}/sessions", a.withAdminUser(a.adminListUserSessions))
 		r.Delete("/v1/admin/users/{userID}/sessions", a.withAdminUser(a.adminEndUserSessions, inQuery))

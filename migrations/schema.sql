@@ -75,6 +75,15 @@ CREATE TABLE blocks (
     blocked_at timestamp with time zone NOT NULL
 );
 
+CREATE TABLE conversations (
+    log bigint NOT NULL,
+    peer_id text NOT NULL,
+    last_seq bigint NOT NULL,
+    read_seq bigint NOT NULL,
+    deleted_seq bigint NOT NULL,
+    unread bigint NOT NULL
+);
+
 CREATE TABLE departures (
     session_id uuid NOT NULL,
     generation bigint NOT NULL,
@@ -185,6 +194,9 @@ CREATE TABLE inboxes (
     custom_status text DEFAULT ''::text NOT NULL,
     online_until timestamp with time zone,
     logged_out boolean DEFAULT false NOT NULL,
+    counted_seq bigint DEFAULT 0 NOT NULL,
+    read_seq bigint DEFAULT 0 NOT NULL,
+    unread bigint DEFAULT 0 NOT NULL,
     CONSTRAINT inboxes_check CHECK (((oldest_seq >= 1) AND (oldest_seq <= (last_seq + 1)))),
     CONSTRAINT inboxes_check1 CHECK (((delivered_seq >= 0) AND (delivered_seq <= last_seq))),
     CONSTRAINT inboxes_custom_status_check CHECK ((octet_length(custom_status) <= 128)),
@@ -258,7 +270,8 @@ CREATE TABLE media_uses (
     generation bigint NOT NULL,
     media_id uuid NOT NULL,
     used_at timestamp with time zone NOT NULL,
-    for_all boolean DEFAULT true NOT NULL
+    for_all boolean DEFAULT true NOT NULL,
+    peer_id text
 );
 
 CREATE TABLE member_attributes (
@@ -277,8 +290,6 @@ CREATE TABLE members (
     announced boolean DEFAULT true NOT NULL,
     user_data text DEFAULT ''::text NOT NULL,
     reconnecting boolean DEFAULT false NOT NULL,
-    avatar_url text DEFAULT ''::text NOT NULL,
-    CONSTRAINT members_avatar_url_check CHECK ((octet_length(avatar_url) <= 500)),
     CONSTRAINT members_user_data_check CHECK ((octet_length(user_data) <= 1024))
 );
 
@@ -299,18 +310,6 @@ CREATE TABLE partings (
     user_id text NOT NULL,
     user_name text NOT NULL,
     reason text NOT NULL
-);
-
-CREATE TABLE profiles (
-    user_id text NOT NULL,
-    user_name text NOT NULL,
-    avatar_url text DEFAULT ''::text NOT NULL,
-    extended_data text DEFAULT ''::text NOT NULL,
-    token_name text DEFAULT ''::text NOT NULL,
-    CONSTRAINT profiles_avatar_url_check CHECK ((octet_length(avatar_url) <= 500)),
-    CONSTRAINT profiles_extended_data_check CHECK ((octet_length(extended_data) <= 2048)),
-    CONSTRAINT profiles_token_name_check CHECK ((octet_length(token_name) <= 256)),
-    CONSTRAINT profiles_user_name_check CHECK (((octet_length(user_name) >= 1) AND (octet_length(user_name) <= 256)))
 );
 
 CREATE TABLE room_attributes (
@@ -347,7 +346,6 @@ CREATE TABLE sessions (
     media boolean DEFAULT false NOT NULL,
     ticket_hash bytea,
     ticket_expires_at timestamp with time zone,
-    profile boolean DEFAULT false NOT NULL,
     CONSTRAINT sessions_check CHECK (((node_id IS NULL) = (detached_at IS NOT NULL))),
     CONSTRAINT sessions_check1 CHECK (((ended_at IS NULL) = (end_reason IS NULL))),
     CONSTRAINT sessions_device_check CHECK ((octet_length(device) <= 64)),
@@ -412,6 +410,9 @@ ALTER TABLE ONLY bans
 ALTER TABLE ONLY blocks
     ADD CONSTRAINT blocks_pkey PRIMARY KEY (log, user_id);
 
+ALTER TABLE ONLY conversations
+    ADD CONSTRAINT conversations_pkey PRIMARY KEY (log, peer_id);
+
 ALTER TABLE ONLY departures
     ADD CONSTRAINT departures_pkey PRIMARY KEY (session_id, generation);
 
@@ -469,9 +470,6 @@ ALTER TABLE ONLY nodes
 ALTER TABLE ONLY partings
     ADD CONSTRAINT partings_pkey PRIMARY KEY (generation, user_id);
 
-ALTER TABLE ONLY profiles
-    ADD CONSTRAINT profiles_pkey PRIMARY KEY (user_id);
-
 ALTER TABLE ONLY room_attributes
     ADD CONSTRAINT room_attributes_pkey PRIMARY KEY (generation);
 
@@ -513,6 +511,8 @@ CREATE INDEX attendances_by_member ON attendances USING btree (generation, user_
 CREATE UNIQUE INDEX attendances_by_stay ON attendances USING btree (stay);
 
 CREATE INDEX bans_by_end ON bans USING btree (until);
+
+CREATE INDEX conversations_in_order ON conversations USING btree (log, last_seq) WHERE (last_seq > 0);
 
 CREATE INDEX departures_by_age ON departures USING btree (left_at);
 
@@ -603,6 +603,9 @@ ALTER TABLE ONLY attendances
 ALTER TABLE ONLY blocks
     ADD CONSTRAINT blocks_log_fkey FOREIGN KEY (log) REFERENCES inboxes(log) ON DELETE CASCADE;
 
+ALTER TABLE ONLY conversations
+    ADD CONSTRAINT conversations_log_fkey FOREIGN KEY (log) REFERENCES inboxes(log) ON DELETE CASCADE;
+
 ALTER TABLE ONLY departures
     ADD CONSTRAINT departures_session_id_fkey FOREIGN KEY (session_id) REFERENCES sessions(session_id) ON DELETE CASCADE;
 
@@ -623,9 +626,6 @@ ALTER TABLE ONLY members
 
 ALTER TABLE ONLY partings
     ADD CONSTRAINT partings_generation_fkey FOREIGN KEY (generation) REFERENCES rooms(generation) ON DELETE CASCADE;
-
-ALTER TABLE ONLY profiles
-    ADD CONSTRAINT profiles_user_id_fkey FOREIGN KEY (user_id) REFERENCES inboxes(user_id) ON DELETE CASCADE;
 
 ALTER TABLE ONLY room_attributes
     ADD CONSTRAINT room_attributes_generation_fkey FOREIGN KEY (generation) REFERENCES rooms(generation) ON DELETE CASCADE;

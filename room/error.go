@@ -64,11 +64,11 @@ var (
 	ErrBanned            = &Error{Forbidden, "banned", "The user is banned from this room: try again when the ban has ended."}
 	ErrNotSender         = &Error{Forbidden, "not_sender", "The message was sent by another user: users can recall only their own messages."}
 	ErrMediaURLRefused   = &Error{Forbidden, "media_url_refused", "The URL has expired, has a wrong signature, or belongs to a session that has ended: get a new one with getMedia."}
-	ErrNameSigned        = &Error{Forbidden, "name_signed", "The name of the user is in the tokens that your backend signs, and can only be changed there."}
 	ErrMemberNotFound    = &Error{NotFound, "member_not_found", "The user is not in this room."}
 	ErrSessionNotFound   = &Error{NotFound, "session_not_found", "The user has no such session, or it has already ended."}
 	ErrBanNotFound       = &Error{NotFound, "ban_not_found", "The user is not banned from this room, or the ban has already ended."}
 	ErrBlockNotFound     = &Error{NotFound, "block_not_found", "The user is not blocked."}
+	ErrNoConversation    = &Error{NotFound, "conversation_not_found", "There is no conversation with this user: the first message begins it."}
 	ErrMessageNotFound   = &Error{NotFound, "message_not_found", "The message does not exist, or is no longer stored."}
 	ErrRoomNotFound      = &Error{NotFound, "room_not_found", "The room does not exist: create it, or use enterRoom."}
 	ErrUserNotFound      = &Error{NotFound, "user_not_found", "The user does not exist: a user is created by the first login."}
@@ -85,6 +85,7 @@ var (
 	ErrNoHistory         = &Error{Conflict, "no_history", "The room has no history: its messages are only delivered to its members."}
 	ErrNotInRoom         = &Error{Conflict, "not_in_room", "The session is not in this room: join it first."}
 	ErrMessageIDReused   = &Error{Conflict, "client_message_id_reused", "This clientMessageID was used for another message: choose a new one for each message."}
+	ErrSeqAhead          = &Error{Conflict, "seq_ahead", "The inbox does not have this seq yet: send the seq of a message that was received."}
 	ErrRecallTooLate     = &Error{Conflict, "recall_too_late", "The message was sent more than two minutes ago and can no longer be recalled."}
 	ErrMediaType         = &Error{Conflict, "media_type", "The type of the file does not fit the kind of message: send it as a file."}
 	ErrMediaSize         = &Error{Conflict, "media_size", "The file is too large for the kind of message: make it smaller, or send it as a file."}

@@ -24,7 +24,6 @@ const (
 	TypeAttributesUpdated       EventType = "roomAttributesUpdated"
 	TypeMemberAttributesUpdated EventType = "roomMemberAttributesUpdated"
 	TypeRoomUpdated             EventType = "roomUpdated"
-	TypeUserInfoUpdated         EventType = "userInfoUpdated"
 )
 
 // TypeRoomSeqAdvanced is delivered in place of an event of a room's log that the receiver may not
@@ -35,8 +34,9 @@ const TypeRoomSeqAdvanced EventType = "roomSeqAdvanced"
 const (
 	TypePeerMessagesReceived EventType = "peerMessageReceived"
 	TypePeerMessageRecalled  EventType = "peerMessageRecalled"
+	TypeConversationChanged  EventType = "conversationChanged"
+	TypeConversationsRead    EventType = "conversationsRead"
 	TypeBlockListChanged     EventType = "blockListChanged"
-	TypeProfileUpdated       EventType = "profileUpdated"
 )
 
 // TypeStatusesUpdated is delivered to every session of a user, and not stored.
@@ -130,6 +130,19 @@ type (
 		RecalledSeq  Seq           `json:"recalledSeq"`
 		OperatedInfo *OperatedInfo `json:"operatedInfo"`
 	}
+	// ConversationChanged says that the user marked messages of a conversation as read, or deleted
+	// all of them up to DeletedSeq.
+	ConversationChanged struct {
+		Peer             UserID `json:"userID"`
+		UnreadCount      int    `json:"unreadCount"`
+		ReadSeq          Seq    `json:"readSeq"`
+		DeletedSeq       Seq    `json:"deletedSeq,omitempty"` // 0 if the user never deleted the conversation
+		TotalUnreadCount int    `json:"totalUnreadCount"`
+	}
+	// ConversationsRead says that the user marked all messages up to a seq as read.
+	ConversationsRead struct {
+		ReadSeq Seq `json:"readSeq"`
+	}
 	// BlockListChanged says that the user blocked another user, or unblocked one.
 	BlockListChanged struct {
 		User    UserID `json:"userID"`
@@ -155,14 +168,6 @@ type (
 		Name         string        `json:"roomName"`
 		Config       Config        `json:"config"`
 		OperatedInfo *OperatedInfo `json:"operatedInfo,omitempty"`
-	}
-	// UserInfoUpdated says that members have new profiles.
-	UserInfoUpdated struct {
-		UserList []Profile `json:"userList"`
-	}
-	// ProfileUpdated says that the profile of the user whose inbox has the event was changed.
-	ProfileUpdated struct {
-		Profile Profile `json:"profile"`
 	}
 	// OperatedInfo names the user who caused an event. It is absent if no user did.
 	OperatedInfo struct {
@@ -244,13 +249,13 @@ func (MessageRecalled) Type() EventType         { return TypeMessageRecalled }
 func (RoomSeqAdvanced) Type() EventType         { return TypeRoomSeqAdvanced }
 func (PeerMessagesReceived) Type() EventType    { return TypePeerMessagesReceived }
 func (PeerMessageRecalled) Type() EventType     { return TypePeerMessageRecalled }
+func (ConversationChanged) Type() EventType     { return TypeConversationChanged }
+func (ConversationsRead) Type() EventType       { return TypeConversationsRead }
 func (BlockListChanged) Type() EventType        { return TypeBlockListChanged }
 func (StatusesUpdated) Type() EventType         { return TypeStatusesUpdated }
 func (AttributesUpdated) Type() EventType       { return TypeAttributesUpdated }
 func (MemberAttributesUpdated) Type() EventType { return TypeMemberAttributesUpdated }
 func (RoomUpdated) Type() EventType             { return TypeRoomUpdated }
-func (UserInfoUpdated) Type() EventType         { return TypeUserInfoUpdated }
-func (ProfileUpdated) Type() EventType          { return TypeProfileUpdated }
 func (SessionReady) Type() EventType            { return TypeSessionReady }
 func (ConnectionStateChanged) Type() EventType  { return TypeConnectionStateChanged }
 func (RoomStateChanged) Type() EventType        { return TypeRoomStateChanged }
@@ -342,6 +347,10 @@ func DecodeBody(t EventType, data []byte) (Body, error) {
 		return decode[PeerMessagesReceived](data)
 	case TypePeerMessageRecalled:
 		return decode[PeerMessageRecalled](data)
+	case TypeConversationChanged:
+		return decode[ConversationChanged](data)
+	case TypeConversationsRead:
+		return decode[ConversationsRead](data)
 	case TypeBlockListChanged:
 		return decode[BlockListChanged](data)
 	case TypeAttributesUpdated:
@@ -350,10 +359,6 @@ func DecodeBody(t EventType, data []byte) (Body, error) {
 		return decode[MemberAttributesUpdated](data)
 	case TypeRoomUpdated:
 		return decode[RoomUpdated](data)
-	case TypeUserInfoUpdated:
-		return decode[UserInfoUpdated](data)
-	case TypeProfileUpdated:
-		return decode[ProfileUpdated](data)
 	default:
 		return nil, fmt.Errorf("events of type %q are not stored", t)
 	}

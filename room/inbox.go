@@ -11,6 +11,12 @@ type Inbox struct {
 	// DeliveredSeq is the newest event that some session of the user has received, as proved by the
 	// cursor of a later stream. A stream without a cursor starts after it.
 	DeliveredSeq Seq
+	// CountedSeq is the event up to which the conversations include the inbox.
+	CountedSeq Seq
+	// ReadSeq is the seq up to which the messages of all conversations were marked as read at once.
+	ReadSeq Seq
+	// Unread is the number of unread messages in all conversations.
+	Unread int
 }
 
 // With returns the message as it is in the inbox of one side of a conversation with peer.

@@ -70,8 +70,11 @@ var answers = func() map[string]map[relation]answer {
 		"subscribeStatuses":       always(modifies(http.StatusOK)),
 		"listStatusSubscriptions": always(reads(http.StatusOK)),
 		"unsubscribeStatuses":     always(reads(http.StatusNoContent)), // there is no subscription
-		"queryUsers":              always(reads(http.StatusOK)),
-		"updateProfile":           always(modifies(http.StatusOK)),
+		"listConversations":       always(reads(http.StatusOK)),
+		"getConversation":         always(refuses(http.StatusNotFound, "conversation_not_found")),
+		"readConversation":        always(refuses(http.StatusNotFound, "conversation_not_found")),
+		"readAllConversations":    always(reads(http.StatusNoContent)),
+		"deleteConversation":      always(refuses(http.StatusNotFound, "conversation_not_found")),
 
 		"getRoom":                forMembers(reads(http.StatusOK)),
 		"listMembers":            forMembers(reads(http.StatusOK)),
@@ -216,7 +219,7 @@ func callsFor(w *walker) []sample {
 			continue
 		}
 		call.path = strings.Replace(call.path, "/v1/rooms/lobby", roomPath(w.id, ""), 1)
-		call.path = strings.NewReplacer("/v1/users/peer", "/v1/users/host", "/v1/blocks/peer", "/v1/blocks/host").Replace(call.path)
+		call.path = strings.NewReplacer("/v1/users/peer", "/v1/users/host", "/v1/blocks/peer", "/v1/blocks/host", "/v1/conversations/peer", "/v1/conversations/host").Replace(call.path)
 		call.body = maps.Clone(call.body)
 		if call.body["token"] != nil {
 			call.body["token"] = w.token(w.UserID, time.Duration(w.scene.clockOffset.Load())+2*time.Hour)

@@ -32,10 +32,16 @@ func lockInboxesOf(ctx context.Context, tx pgx.Tx, a, b room.UserID) (map[room.U
 	return inboxes, err
 }
 
+const inboxColumns = "log, last_seq, oldest_seq, counted_seq, read_seq, unread"
+
+func scanInbox(row pgx.Row) (in room.Inbox, err error) {
+	return in, row.Scan(&in.Log, &in.LastSeq, &in.OldestSeq, &in.CountedSeq, &in.ReadSeq, &in.Unread)
+}
+
 // lockInbox locks the inbox of a user who has a session. A user who was deleted in the meantime has
 // no session any more. Errors: room.ErrSessionEnded.
-func lockInbox(ctx context.Context, tx pgx.Tx, user room.UserID) (in room.Inbox, err error) {
-	err = tx.QueryRow(ctx, "SELECT log, last_seq FROM inboxes WHERE user_id = $1 FOR NO KEY UPDATE", user).Scan(&in.Log, &in.LastSeq)
+func lockInbox(ctx context.Context, tx pgx.Tx, user room.UserID) (room.Inbox, error) {
+	in, err := scanInbox(tx.QueryRow(ctx, "SELECT "+inboxColumns+" FROM inboxes WHERE user_id = $1 FOR NO KEY UPDATE", user))
 	if errors.Is(err, pgx.ErrNoRows) {
 		return in, room.ErrSessionEnded
 	}

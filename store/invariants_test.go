@@ -327,25 +327,6 @@ var invariants = map[string]string{
 		)
 		SELECT count(*) FROM members JOIN told USING (generation, user_id)
 		WHERE announced AND seq >= joined_seq AND user_data <> data`,
-	"members have the names and avatars of their profiles": `
-		SELECT count(*) FROM members m JOIN profiles p USING (user_id) WHERE (m.user_name, m.avatar_url) <> (p.user_name, p.avatar_url)`,
-	"the profile of a member is the newest in the log": `
-		WITH told AS (
-			SELECT DISTINCT ON (generation, m ->> 'userID') generation, m ->> 'userID' AS user_id,
-				m ->> 'userName' AS name, coalesce(m ->> 'avatarURL', '') AS avatar, seq
-			FROM events, jsonb_array_elements(coalesce(body::jsonb -> 'memberList', body::jsonb -> 'userList')) m
-			WHERE type IN ('roomMemberJoined', 'userInfoUpdated') ORDER BY generation, m ->> 'userID', seq DESC
-		)
-		SELECT count(*) FROM members JOIN told USING (generation, user_id) JOIN rooms r USING (generation)
-		WHERE announced AND seq >= joined_seq AND r.` + alwaysNamed + ` AND (user_name, avatar_url) <> (name, avatar)`,
-	"the profile of a user is the newest in the inbox": `
-		WITH told AS (
-			SELECT DISTINCT ON (generation) generation AS log, body::jsonb -> 'profile' AS p
-			FROM events WHERE type = 'profileUpdated' ORDER BY generation, seq DESC
-		)
-		SELECT count(*) FROM inboxes JOIN told USING (log) LEFT JOIN profiles USING (user_id)
-		WHERE (user_id, user_name, avatar_url, extended_data)
-			IS DISTINCT FROM (p ->> 'userID', p ->> 'userName', coalesce(p ->> 'avatarURL', ''), coalesce(p ->> 'userExtendedData', ''))`,
 	"a room with pending presence is marked": `
 		SELECT count(*) FROM rooms r WHERE destroyed_at IS NULL AND NOT untold AND (
 			EXISTS (SELECT FROM members m WHERE m.generation = r.generation AND NOT announced)
@@ -365,6 +346,8 @@ var invariants = map[string]string{
 	"the readers of a message may read its file": `
 		SELECT count(*) FROM events e LEFT JOIN rooms r USING (generation)
 		WHERE r.destroyed_at IS NULL AND e.body::jsonb #>> '{messageList,0,media,mediaID}' IS NOT NULL AND NOT EXISTS (
+			SELECT FROM conversations c WHERE c.log = e.generation AND c.peer_id = e.peer_id AND c.deleted_seq >= e.seq)
+		AND NOT EXISTS (
 			SELECT FROM media_uses u WHERE u.generation = e.generation AND u.media_id = (e.body::jsonb #>> '{messageList,0,media,mediaID}')::uuid)`,
 	"the readers of a message to some members may read its file": `
 		SELECT count(*) FROM events e JOIN rooms r USING (generation),
@@ -373,6 +356,23 @@ var invariants = map[string]string{
 			SELECT FROM media_uses u LEFT JOIN media_readers m ON (m.generation, m.media_id, m.user_id) = (u.generation, u.media_id, reader)
 			WHERE u.generation = e.generation AND u.media_id = (e.body::jsonb #>> '{messageList,0,media,mediaID}')::uuid
 				AND (u.for_all OR m.user_id IS NOT NULL))`,
+	"unread messages are counted, up to the counted seq": `
+		SELECT count(*) FROM conversations c JOIN inboxes i USING (log) WHERE c.read_seq >= i.read_seq AND c.unread <> (
+			SELECT count(*) FROM events e WHERE e.generation = c.log AND e.peer_id = c.peer_id AND e.seq > c.read_seq AND e.seq <= i.counted_seq
+				AND type = 'peerMessageReceived' AND body::jsonb #>> '{messageList,0,sender,userID}' = c.peer_id AND NOT EXISTS (
+					SELECT FROM events r WHERE r.generation = c.log AND r.type = 'peerMessageRecalled' AND r.seq <= i.counted_seq
+						AND (r.body::jsonb ->> 'recalledSeq')::bigint = e.seq))`,
+	"the unread messages of all conversations are counted": `
+		SELECT count(*) FROM inboxes i WHERE unread <> coalesce((SELECT sum(unread) FROM conversations c WHERE c.log = i.log AND c.read_seq >= i.read_seq), 0)`,
+	"a conversation has its newest message, and ends with its last": `
+		WITH messages AS (
+			SELECT generation AS log, peer_id, max(seq) AS last_seq FROM events JOIN inboxes ON log = generation
+			WHERE type = 'peerMessageReceived' AND seq <= counted_seq AND seq > coalesce((
+				SELECT deleted_seq FROM conversations c WHERE c.log = generation AND c.peer_id = events.peer_id), 0)
+			GROUP BY 1, 2
+		)
+		SELECT count(*) FROM (SELECT * FROM conversations WHERE last_seq > 0) c FULL JOIN messages m USING (log, peer_id)
+		WHERE c.last_seq IS DISTINCT FROM m.last_seq`,
 	"no orphans": `
 		SELECT (SELECT count(*) FROM events e WHERE NOT EXISTS (SELECT FROM rooms r WHERE r.generation = e.generation)
 				AND NOT EXISTS (SELECT FROM inboxes i WHERE i.log = e.generation))

@@ -204,20 +204,32 @@ func (s *Store) useMedia(ctx context.Context, send *room.RoomSend, ids []room.Me
 		if err != nil || permit.Earlier != nil {
 			return c, err
 		}
-		return c, recordMediaUses(ctx, tx, []room.LogID{permit.Log}, ids, m.Audience(), m.SentAt.Time())
+		return c, recordMediaUses(ctx, tx, []mediaUse{{log: permit.Log}}, ids, m.Audience(), m.SentAt.Time())
 	})
+}
+
+// A mediaUse is a place where files are used: the log of a room, or an inbox with the peer of the
+// conversation.
+type mediaUse struct {
+	log  room.LogID
+	peer room.UserID
 }
 
 // recordMediaUses allows some readers of logs to read files, or all if readers is nil, and keeps the
 // files for as long as a message sent at that time. Errors: room.ErrMediaNotFound,
 // room.ErrMediaReaders.
 func recordMediaUses(
-	ctx context.Context, tx pgx.Tx, logs []room.LogID, ids []room.MediaID, readers []room.UserID, sentAt time.Time,
+	ctx context.Context, tx pgx.Tx, uses []mediaUse, ids []room.MediaID, readers []room.UserID, sentAt time.Time,
 ) error {
 	var (
 		b           pgx.Batch
 		found, most int
+		logs        = make([]room.LogID, len(uses))
+		peers       = make([]room.UserID, len(uses))
 	)
+	for i, u := range uses {
+		logs[i], peers[i] = u.log, u.peer
+	}
 	// The rows of the files are locked first, in the same order by all senders, so that the next
 	// statement sees all changes to them and their uses. A file that is being deleted cannot be
 	// used.
@@ -227,18 +239,19 @@ func recordMediaUses(
 		) locked`, ids).QueryRow(func(row pgx.Row) error { return row.Scan(&found) })
 	b.Queue(`
 		WITH again AS (
-			UPDATE media_uses SET used_at = greatest(used_at, $3), for_all = for_all OR $4
+			UPDATE media_uses SET used_at = greatest(used_at, $3), for_all = for_all OR $4,
+				peer_id = nullif(($5::text[])[array_position($1::bigint[], generation)], '')
 			WHERE generation = ANY ($1) AND media_id = ANY ($2::uuid[]) AND (used_at < $3 OR NOT for_all AND $4)
 		), used AS (
-			INSERT INTO media_uses (generation, media_id, used_at, for_all)
-			SELECT unnest($1::bigint[]), media_id, $3, $4 FROM media
+			INSERT INTO media_uses (generation, media_id, used_at, for_all, peer_id)
+			SELECT unnest($1::bigint[]), media_id, $3, $4, nullif(unnest($5::text[]), '') FROM media
 			WHERE media_id = ANY ($2::uuid[]) AND size IS NOT NULL AND NOT deleting
 			ON CONFLICT DO NOTHING RETURNING media_id
 		), counted AS (
 			SELECT media_id, count(*) AS n FROM used GROUP BY media_id
 		)
 		UPDATE media m SET uses = uses + n, unused_since = NULL FROM counted c WHERE m.media_id = c.media_id`,
-		logs, ids, sentAt, readers == nil)
+		logs, ids, sentAt, readers == nil, peers)
 	if readers != nil {
 		b.Queue(`
 			INSERT INTO media_readers (generation, media_id, user_id)
@@ -370,6 +383,14 @@ const releaseMediaUses = `locked AS MATERIALIZED (
 		FROM counted c WHERE m.media_id = c.media_id
 	)
 	SELECT count(*) FROM gone`
+
+// queueReleasePeerMedia releases the files of a conversation in an inbox that the transaction has
+// locked. A file that was also sent in another conversation belongs to that of its newest message.
+func queueReleasePeerMedia(b *pgx.Batch, inbox room.LogID, peer room.UserID, now time.Time) {
+	b.Queue(`WITH due AS (
+			SELECT generation, media_id, used_at FROM media_uses WHERE generation = $1 AND peer_id = $2
+		), `+releaseMediaUses, inbox, peer, now)
+}
 
 // queueReleaseMedia releases the file of a recalled message in a log, if it has one: nobody who could
 // see the message can read the file there any more, even if another message contains it. If the

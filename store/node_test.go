@@ -154,7 +154,7 @@ func TestNodeDeclaredDeadReconnectsItsStreams(t *testing.T) {
 	frozen := f.otherNode(t)
 	alice := newSession(t, f.Store, "alice")
 	bob := unsavedSession("bob")
-	if _, err := frozen.CreateSession(t.Context(), as(bob), bob, named(bob), room.KeyHash{1}, room.KeyHash{2}); err != nil {
+	if err := frozen.CreateSession(t.Context(), as(bob), bob, room.KeyHash{1}, room.KeyHash{2}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := frozen.SessionByKey(t.Context(), room.KeyHash{1}); err != nil { // the session is cached
@@ -171,7 +171,7 @@ func TestNodeDeclaredDeadReconnectsItsStreams(t *testing.T) {
 	if frozen.lost != 0 {
 		t.Fatal("it has already noticed")
 	}
-	query[string](t, f, "UPDATE profiles SET user_name = 'Robert' WHERE user_id = 'bob' RETURNING user_name")
+	query[string](t, f, "UPDATE sessions SET user_name = 'Robert' WHERE user_id = 'bob' RETURNING user_name")
 	renew(t, frozen.Store)
 	if frozen.lost != 1 {
 		t.Errorf("Reset was called %d times", frozen.lost)

@@ -92,7 +92,7 @@ func (s *Store) appendPeer(ctx context.Context, send *room.PeerSend, m room.Mess
 			if p, err = runPeerAppend(ctx, tx, send, m, s.opts.FeedPeers); err != nil || p.seq == 0 {
 				return err
 			}
-			return recordMediaUses(ctx, tx, []room.LogID{p.inbox, p.facts.Inbox}, ids, nil, m.SentAt.Time())
+			return recordMediaUses(ctx, tx, []mediaUse{{p.inbox, send.Peer}, {p.facts.Inbox, m.Sender.ID}}, ids, nil, m.SentAt.Time())
 		})
 	} else {
 		p, err = runPeerAppend(ctx, s.pool, send, m, s.opts.FeedPeers)
@@ -216,7 +216,7 @@ func (s *Store) inboxOf(ctx context.Context, user room.UserID) (inbox room.LogID
 // EarlierPeerMessage returns the message that a message is a retry of; found is false if there is
 // none. Errors: room.ErrMessageIDReused.
 func (s *Store) EarlierPeerMessage(ctx context.Context, send room.PeerSend) (m room.Message, found bool, err error) {
-	messages, err := s.conversation(ctx, send.Sender.Inbox, send.Peer, `
+	messages, err := s.peerMessages(ctx, send.Sender.Inbox, send.Peer, `
 		SELECT seq, body FROM events
 		WHERE generation = $1 AND type = $2 AND peer_id = $3 AND client_message_id = $4`, send.Draft.ClientMessageID)
 	if err != nil || len(messages) == 0 {
@@ -226,16 +226,17 @@ func (s *Store) EarlierPeerMessage(ctx context.Context, send room.PeerSend) (m r
 }
 
 // PeerMessagesBefore returns the messages between a session's user and a peer that precede a seq of
-// the user's inbox: the n nearest ones at most, in ascending order. Errors: room.ErrUserNotFound.
+// the user's inbox, without those that the user has deleted: the n nearest ones at most, in
+// ascending order. Errors: room.ErrUserNotFound.
 func (s *Store) PeerMessagesBefore(
 	ctx context.Context, session room.Session, peer room.UserID, before room.Seq, n int,
 ) ([]room.Message, error) {
 	if _, err := s.inboxOf(ctx, peer); err != nil {
 		return nil, err
 	}
-	return s.conversation(ctx, session.Inbox, peer, `
+	return s.peerMessages(ctx, session.Inbox, peer, `
 		SELECT seq, body FROM (
-			SELECT seq, body FROM events WHERE generation = $1 AND type = $2 AND peer_id = $3 AND seq < $4
+			SELECT seq, body FROM events WHERE generation = $1 AND type = $2 AND peer_id = $3 AND seq < $4 AND `+notDeleted+`
 			ORDER BY seq DESC LIMIT $5
 		) newest ORDER BY seq`, before, n)
 }
@@ -248,8 +249,9 @@ func (s *Store) PeerMessagesAfter(
 	if _, err := s.inboxOf(ctx, peer); err != nil {
 		return nil, err
 	}
-	return s.conversation(ctx, session.Inbox, peer, `
-		SELECT seq, body FROM events WHERE generation = $1 AND type = $2 AND peer_id = $3 AND seq > $4 ORDER BY seq LIMIT $5`, after, n)
+	return s.peerMessages(ctx, session.Inbox, peer, `
+		SELECT seq, body FROM events WHERE generation = $1 AND type = $2 AND peer_id = $3 AND seq > $4 AND `+notDeleted+`
+		ORDER BY seq LIMIT $5`, after, n)
 }
 
 // UserMessages returns the messages of a span of a user's inbox, at most n, in ascending order: the
@@ -270,8 +272,11 @@ func (s *Store) UserMessages(
 	return messages, err
 }
 
-// conversation reads the messages of an inbox that were exchanged with a peer.
-func (s *Store) conversation(
+// notDeleted is the condition that the user of the inbox $1 has not deleted a message with $3.
+const notDeleted = "seq > coalesce((SELECT deleted_seq FROM conversations WHERE log = $1 AND peer_id = $3), 0)"
+
+// peerMessages reads the messages of an inbox that were exchanged with a peer.
+func (s *Store) peerMessages(
 	ctx context.Context, inbox room.LogID, peer room.UserID, query string, args ...any,
 ) ([]room.Message, error) {
 	rows, err := s.pool.Query(ctx, query, append([]any{inbox, room.TypePeerMessagesReceived, peer}, args...)...)

@@ -225,7 +225,8 @@ const fillTables = `
 	INSERT INTO departures (session_id, generation, room_id, reason, left_at) SELECT md5(i::text)::uuid, i, 'room', 'left', now() FROM generate_series(1, 10000) i;
 	INSERT INTO bans (room_id, user_id, until, note) SELECT 'room' || i, 'user' || i, now() + interval '1 hour', '' FROM generate_series(1, 10000) i;
 	INSERT INTO inboxes (user_id, last_seq) SELECT 'user' || i, 5 FROM generate_series(1, 10000) i;
-	INSERT INTO profiles (user_id, user_name) SELECT user_id, 'u' FROM inboxes;
+	INSERT INTO conversations (log, peer_id, last_seq, read_seq, deleted_seq, unread)
+		SELECT log, 'user' || i, i, 0, 0, 1 FROM (SELECT log FROM inboxes LIMIT 100) b, generate_series(1, 100) i;
 	INSERT INTO blocks (log, user_id, blocked_at) SELECT log, 'user' || i, now() FROM (SELECT log FROM inboxes LIMIT 100) b, generate_series(1, 100) i;
 	INSERT INTO events (generation, seq, type, at, sender_id, client_message_id, body, xact)
 		SELECT 1 + i % 5000, 1 + i / 5000, 'roomMessageReceived', now(), 'user' || i, i::text, '{}', '1' FROM generate_series(0, 39999) i;

@@ -162,15 +162,15 @@ func (s *Store) trimInboxes(ctx context.Context, before time.Time) error {
 }
 
 // trimInbox deletes messages of one inbox, from the oldest up to the first that is retained, and
-// releases their files. It reports whether there was an inbox to trim.
+// releases their files. Conversations without a message end, and unread messages that were counted
+// count no more. It reports whether there was an inbox to trim.
 func (s *Store) trimInbox(ctx context.Context, before time.Time) (more bool, err error) {
 	err = s.sweepTx(ctx, func(tx pgx.Tx) (room.Change, error) {
 		more = false
-		var inbox room.LogID
 		// The inbox is locked first. The events are then read with a new snapshot, so that none is
 		// missed that was committed in between.
-		err := tx.QueryRow(ctx, `SELECT log FROM inboxes WHERE oldest_at < $1
-			ORDER BY oldest_at LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED`, before).Scan(&inbox)
+		in, err := scanInbox(tx.QueryRow(ctx, "SELECT "+inboxColumns+` FROM inboxes WHERE oldest_at < $1
+			ORDER BY oldest_at LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED`, before))
 		if errors.Is(err, pgx.ErrNoRows) {
 			return room.Change{}, nil
 		}
@@ -178,6 +178,14 @@ func (s *Store) trimInbox(ctx context.Context, before time.Time) (more bool, err
 			return room.Change{}, err
 		}
 		more = true
+		// If the user ever asked for conversations, all events are counted before some are deleted:
+		// a recall is counted before its message is deleted.
+		asked := in.CountedSeq > 0
+		if asked {
+			if in, err = countEvents(ctx, tx, in); err != nil || in.CountedSeq < in.LastSeq {
+				return room.Change{}, err // the next transaction continues
+			}
+		}
 		var b pgx.Batch
 		b.Queue(`
 			WITH oldest AS MATERIALIZED (
@@ -186,12 +194,27 @@ func (s *Store) trimInbox(ctx context.Context, before time.Time) (more bool, err
 				) e
 			), stays AS (
 				SELECT seq, at FROM oldest WHERE at >= $2 OR n > $3 ORDER BY seq LIMIT 1
+			), begins AS (
+				SELECT coalesce((SELECT seq FROM stays), (SELECT max(seq) + 1 FROM oldest)) AS seq
 			), gone AS (
-				DELETE FROM events WHERE generation = $1 AND seq < coalesce((SELECT seq FROM stays), (SELECT max(seq) + 1 FROM oldest))
+				DELETE FROM events WHERE generation = $1 AND seq < (SELECT seq FROM begins) RETURNING *
+			), ended AS (
+				DELETE FROM conversations WHERE log = $1 AND last_seq > 0 AND last_seq < (SELECT seq FROM begins) RETURNING read_seq, unread
+			), forgotten AS (
+				DELETE FROM conversations WHERE log = $1 AND peer_id = ANY (ARRAY (SELECT DISTINCT peer_id FROM gone))
+					AND last_seq = 0 AND deleted_seq < (SELECT seq FROM begins)
+			), expired AS (
+				SELECT peer_id, count(*) AS n FROM gone g CROSS JOIN LATERAL (
+					SELECT FROM conversations WHERE log = $1 AND peer_id = g.peer_id AND last_seq >= (SELECT seq FROM begins)
+						AND unread > 0 AND read_seq < g.seq LIMIT 1
+				) c WHERE $4::boolean AND seq > $5 AND `+unreadMessage+` GROUP BY peer_id
+			), lowered AS (
+				UPDATE conversations c SET unread = unread - n FROM expired e WHERE c.log = $1 AND c.peer_id = e.peer_id
 			)
-			UPDATE inboxes SET oldest_seq = coalesce((SELECT seq FROM stays), last_seq + 1), oldest_at = (SELECT at FROM stays)
-			WHERE log = $1`, inbox, before, trimBatch)
-		queueReleaseTrimmedMedia(&b, inbox, before, s.now())
+			UPDATE inboxes SET oldest_seq = coalesce((SELECT seq FROM stays), last_seq + 1), oldest_at = (SELECT at FROM stays),
+				unread = unread - coalesce((SELECT sum(unread) FROM ended WHERE read_seq >= $5), 0) - coalesce((SELECT sum(n) FROM expired), 0)
+			WHERE log = $1`, in.Log, before, trimBatch, asked, in.ReadSeq)
+		queueReleaseTrimmedMedia(&b, in.Log, before, s.now())
 		return room.Change{}, sendBatch(ctx, tx, &b)
 	})
 	return more, err

@@ -7,7 +7,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -46,126 +45,6 @@ func (e AttributesAction) Valid() bool {
 	case Delete:
 		return true
 	case Set:
-		return true
-	default:
-		return false
-	}
-}
-
-// Defines values for AudioContentKind.
-const (
-	AudioContentKindAudio AudioContentKind = "audio"
-)
-
-// Valid indicates whether the value is a known member of the AudioContentKind enum.
-func (e AudioContentKind) Valid() bool {
-	switch e {
-	case AudioContentKindAudio:
-		return true
-	default:
-		return false
-	}
-}
-
-// Defines values for AudioMessageRequestKind.
-const (
-	AudioMessageRequestKindAudio AudioMessageRequestKind = "audio"
-)
-
-// Valid indicates whether the value is a known member of the AudioMessageRequestKind enum.
-func (e AudioMessageRequestKind) Valid() bool {
-	switch e {
-	case AudioMessageRequestKindAudio:
-		return true
-	default:
-		return false
-	}
-}
-
-// Defines values for BarrageContentKind.
-const (
-	BarrageContentKindBarrage BarrageContentKind = "barrage"
-)
-
-// Valid indicates whether the value is a known member of the BarrageContentKind enum.
-func (e BarrageContentKind) Valid() bool {
-	switch e {
-	case BarrageContentKindBarrage:
-		return true
-	default:
-		return false
-	}
-}
-
-// Defines values for BarrageMessageRequestKind.
-const (
-	BarrageMessageRequestKindBarrage BarrageMessageRequestKind = "barrage"
-)
-
-// Valid indicates whether the value is a known member of the BarrageMessageRequestKind enum.
-func (e BarrageMessageRequestKind) Valid() bool {
-	switch e {
-	case BarrageMessageRequestKindBarrage:
-		return true
-	default:
-		return false
-	}
-}
-
-// Defines values for CombineContentKind.
-const (
-	CombineContentKindCombine CombineContentKind = "combine"
-)
-
-// Valid indicates whether the value is a known member of the CombineContentKind enum.
-func (e CombineContentKind) Valid() bool {
-	switch e {
-	case CombineContentKindCombine:
-		return true
-	default:
-		return false
-	}
-}
-
-// Defines values for CombineMessageRequestKind.
-const (
-	CombineMessageRequestKindCombine CombineMessageRequestKind = "combine"
-)
-
-// Valid indicates whether the value is a known member of the CombineMessageRequestKind enum.
-func (e CombineMessageRequestKind) Valid() bool {
-	switch e {
-	case CombineMessageRequestKindCombine:
-		return true
-	default:
-		return false
-	}
-}
-
-// Defines values for CommandContentKind.
-const (
-	CommandContentKindCommand CommandContentKind = "command"
-)
-
-// Valid indicates whether the value is a known member of the CommandContentKind enum.
-func (e CommandContentKind) Valid() bool {
-	switch e {
-	case CommandContentKindCommand:
-		return true
-	default:
-		return false
-	}
-}
-
-// Defines values for CommandMessageRequestKind.
-const (
-	CommandMessageRequestKindCommand CommandMessageRequestKind = "command"
-)
-
-// Valid indicates whether the value is a known member of the CommandMessageRequestKind enum.
-func (e CommandMessageRequestKind) Valid() bool {
-	switch e {
-	case CommandMessageRequestKindCommand:
 		return true
 	default:
 		return false
@@ -214,36 +93,6 @@ func (e ConnectionStateChangedEventState) Valid() bool {
 	}
 }
 
-// Defines values for CustomContentKind.
-const (
-	CustomContentKindCustom CustomContentKind = "custom"
-)
-
-// Valid indicates whether the value is a known member of the CustomContentKind enum.
-func (e CustomContentKind) Valid() bool {
-	switch e {
-	case CustomContentKindCustom:
-		return true
-	default:
-		return false
-	}
-}
-
-// Defines values for CustomMessageRequestKind.
-const (
-	CustomMessageRequestKindCustom CustomMessageRequestKind = "custom"
-)
-
-// Valid indicates whether the value is a known member of the CustomMessageRequestKind enum.
-func (e CustomMessageRequestKind) Valid() bool {
-	switch e {
-	case CustomMessageRequestKindCustom:
-		return true
-	default:
-		return false
-	}
-}
-
 // Defines values for FeedReadyEventReason.
 const (
 	FeedReadyEventReasonCursorAhead  FeedReadyEventReason = "cursorAhead"
@@ -259,36 +108,6 @@ func (e FeedReadyEventReason) Valid() bool {
 	case FeedReadyEventReasonEpochChanged:
 		return true
 	case FeedReadyEventReasonLogTrimmed:
-		return true
-	default:
-		return false
-	}
-}
-
-// Defines values for FileContentKind.
-const (
-	FileContentKindFile FileContentKind = "file"
-)
-
-// Valid indicates whether the value is a known member of the FileContentKind enum.
-func (e FileContentKind) Valid() bool {
-	switch e {
-	case FileContentKindFile:
-		return true
-	default:
-		return false
-	}
-}
-
-// Defines values for FileMessageRequestKind.
-const (
-	FileMessageRequestKindFile FileMessageRequestKind = "file"
-)
-
-// Valid indicates whether the value is a known member of the FileMessageRequestKind enum.
-func (e FileMessageRequestKind) Valid() bool {
-	switch e {
-	case FileMessageRequestKindFile:
 		return true
 	default:
 		return false
@@ -325,36 +144,6 @@ func (e HistoryVisible) Valid() bool {
 	case All:
 		return true
 	case SinceJoined:
-		return true
-	default:
-		return false
-	}
-}
-
-// Defines values for ImageContentKind.
-const (
-	ImageContentKindImage ImageContentKind = "image"
-)
-
-// Valid indicates whether the value is a known member of the ImageContentKind enum.
-func (e ImageContentKind) Valid() bool {
-	switch e {
-	case ImageContentKindImage:
-		return true
-	default:
-		return false
-	}
-}
-
-// Defines values for ImageMessageRequestKind.
-const (
-	ImageMessageRequestKindImage ImageMessageRequestKind = "image"
-)
-
-// Valid indicates whether the value is a known member of the ImageMessageRequestKind enum.
-func (e ImageMessageRequestKind) Valid() bool {
-	switch e {
-	case ImageMessageRequestKindImage:
 		return true
 	default:
 		return false
@@ -543,37 +332,37 @@ func (e MessageRecalled) Valid() bool {
 
 // Defines values for MessageKind.
 const (
-	MessageKindAudio   MessageKind = "audio"
-	MessageKindBarrage MessageKind = "barrage"
-	MessageKindCombine MessageKind = "combine"
-	MessageKindCommand MessageKind = "command"
-	MessageKindCustom  MessageKind = "custom"
-	MessageKindFile    MessageKind = "file"
-	MessageKindImage   MessageKind = "image"
-	MessageKindText    MessageKind = "text"
-	MessageKindVideo   MessageKind = "video"
+	Audio   MessageKind = "audio"
+	Barrage MessageKind = "barrage"
+	Combine MessageKind = "combine"
+	Command MessageKind = "command"
+	Custom  MessageKind = "custom"
+	File    MessageKind = "file"
+	Image   MessageKind = "image"
+	Text    MessageKind = "text"
+	Video   MessageKind = "video"
 )
 
 // Valid indicates whether the value is a known member of the MessageKind enum.
 func (e MessageKind) Valid() bool {
 	switch e {
-	case MessageKindAudio:
+	case Audio:
 		return true
-	case MessageKindBarrage:
+	case Barrage:
 		return true
-	case MessageKindCombine:
+	case Combine:
 		return true
-	case MessageKindCommand:
+	case Command:
 		return true
-	case MessageKindCustom:
+	case Custom:
 		return true
-	case MessageKindFile:
+	case File:
 		return true
-	case MessageKindImage:
+	case Image:
 		return true
-	case MessageKindText:
+	case Text:
 		return true
-	case MessageKindVideo:
+	case Video:
 		return true
 	default:
 		return false
@@ -660,6 +449,7 @@ const (
 	ProblemCodeBodyTimeout             ProblemCode = "body_timeout"
 	ProblemCodeBodyTooLarge            ProblemCode = "body_too_large"
 	ProblemCodeClientMessageIdReused   ProblemCode = "client_message_id_reused"
+	ProblemCodeConversationNotFound    ProblemCode = "conversation_not_found"
 	ProblemCodeCreatorRoomLimit        ProblemCode = "creator_room_limit"
 	ProblemCodeFileTooLarge            ProblemCode = "file_too_large"
 	ProblemCodeForbiddenHost           ProblemCode = "forbidden_host"
@@ -680,7 +470,6 @@ const (
 	ProblemCodeMessageNotFound         ProblemCode = "message_not_found"
 	ProblemCodeMessageToSelf           ProblemCode = "message_to_self"
 	ProblemCodeMethodNotAllowed        ProblemCode = "method_not_allowed"
-	ProblemCodeNameSigned              ProblemCode = "name_signed"
 	ProblemCodeNoHistory               ProblemCode = "no_history"
 	ProblemCodeNotAdmin                ProblemCode = "not_admin"
 	ProblemCodeNotFound                ProblemCode = "not_found"
@@ -695,6 +484,7 @@ const (
 	ProblemCodeRoomFull                ProblemCode = "room_full"
 	ProblemCodeRoomLimit               ProblemCode = "room_limit"
 	ProblemCodeRoomNotFound            ProblemCode = "room_not_found"
+	ProblemCodeSeqAhead                ProblemCode = "seq_ahead"
 	ProblemCodeServerFull              ProblemCode = "server_full"
 	ProblemCodeSessionEnded            ProblemCode = "session_ended"
 	ProblemCodeSessionNotFound         ProblemCode = "session_not_found"
@@ -713,7 +503,6 @@ const (
 	ProblemCodeTooManyJoins            ProblemCode = "too_many_joins"
 	ProblemCodeTooManyLogins           ProblemCode = "too_many_logins"
 	ProblemCodeTooManyMessages         ProblemCode = "too_many_messages"
-	ProblemCodeTooManyProfileChanges   ProblemCode = "too_many_profile_changes"
 	ProblemCodeTooManyRooms            ProblemCode = "too_many_rooms"
 	ProblemCodeTooManyRoomsCreated     ProblemCode = "too_many_rooms_created"
 	ProblemCodeTooManyStatusChanges    ProblemCode = "too_many_status_changes"
@@ -753,6 +542,8 @@ func (e ProblemCode) Valid() bool {
 	case ProblemCodeBodyTooLarge:
 		return true
 	case ProblemCodeClientMessageIdReused:
+		return true
+	case ProblemCodeConversationNotFound:
 		return true
 	case ProblemCodeCreatorRoomLimit:
 		return true
@@ -794,8 +585,6 @@ func (e ProblemCode) Valid() bool {
 		return true
 	case ProblemCodeMethodNotAllowed:
 		return true
-	case ProblemCodeNameSigned:
-		return true
 	case ProblemCodeNoHistory:
 		return true
 	case ProblemCodeNotAdmin:
@@ -823,6 +612,8 @@ func (e ProblemCode) Valid() bool {
 	case ProblemCodeRoomLimit:
 		return true
 	case ProblemCodeRoomNotFound:
+		return true
+	case ProblemCodeSeqAhead:
 		return true
 	case ProblemCodeServerFull:
 		return true
@@ -860,8 +651,6 @@ func (e ProblemCode) Valid() bool {
 		return true
 	case ProblemCodeTooManyMessages:
 		return true
-	case ProblemCodeTooManyProfileChanges:
-		return true
 	case ProblemCodeTooManyRooms:
 		return true
 	case ProblemCodeTooManyRoomsCreated:
@@ -895,276 +684,6 @@ func (e ProblemCode) Valid() bool {
 	case ProblemCodeUserNotFound:
 		return true
 	case ProblemCodeVersionMismatch:
-		return true
-	default:
-		return false
-	}
-}
-
-// Defines values for QuotedAudioKind.
-const (
-	QuotedAudioKindAudio QuotedAudioKind = "audio"
-)
-
-// Valid indicates whether the value is a known member of the QuotedAudioKind enum.
-func (e QuotedAudioKind) Valid() bool {
-	switch e {
-	case QuotedAudioKindAudio:
-		return true
-	default:
-		return false
-	}
-}
-
-// Defines values for QuotedAudioRequestKind.
-const (
-	QuotedAudioRequestKindAudio QuotedAudioRequestKind = "audio"
-)
-
-// Valid indicates whether the value is a known member of the QuotedAudioRequestKind enum.
-func (e QuotedAudioRequestKind) Valid() bool {
-	switch e {
-	case QuotedAudioRequestKindAudio:
-		return true
-	default:
-		return false
-	}
-}
-
-// Defines values for QuotedBarrageKind.
-const (
-	QuotedBarrageKindBarrage QuotedBarrageKind = "barrage"
-)
-
-// Valid indicates whether the value is a known member of the QuotedBarrageKind enum.
-func (e QuotedBarrageKind) Valid() bool {
-	switch e {
-	case QuotedBarrageKindBarrage:
-		return true
-	default:
-		return false
-	}
-}
-
-// Defines values for QuotedBarrageRequestKind.
-const (
-	QuotedBarrageRequestKindBarrage QuotedBarrageRequestKind = "barrage"
-)
-
-// Valid indicates whether the value is a known member of the QuotedBarrageRequestKind enum.
-func (e QuotedBarrageRequestKind) Valid() bool {
-	switch e {
-	case QuotedBarrageRequestKindBarrage:
-		return true
-	default:
-		return false
-	}
-}
-
-// Defines values for QuotedCombineKind.
-const (
-	QuotedCombineKindCombine QuotedCombineKind = "combine"
-)
-
-// Valid indicates whether the value is a known member of the QuotedCombineKind enum.
-func (e QuotedCombineKind) Valid() bool {
-	switch e {
-	case QuotedCombineKindCombine:
-		return true
-	default:
-		return false
-	}
-}
-
-// Defines values for QuotedCombineRequestKind.
-const (
-	QuotedCombineRequestKindCombine QuotedCombineRequestKind = "combine"
-)
-
-// Valid indicates whether the value is a known member of the QuotedCombineRequestKind enum.
-func (e QuotedCombineRequestKind) Valid() bool {
-	switch e {
-	case QuotedCombineRequestKindCombine:
-		return true
-	default:
-		return false
-	}
-}
-
-// Defines values for QuotedCommandKind.
-const (
-	QuotedCommandKindCommand QuotedCommandKind = "command"
-)
-
-// Valid indicates whether the value is a known member of the QuotedCommandKind enum.
-func (e QuotedCommandKind) Valid() bool {
-	switch e {
-	case QuotedCommandKindCommand:
-		return true
-	default:
-		return false
-	}
-}
-
-// Defines values for QuotedCommandRequestKind.
-const (
-	QuotedCommandRequestKindCommand QuotedCommandRequestKind = "command"
-)
-
-// Valid indicates whether the value is a known member of the QuotedCommandRequestKind enum.
-func (e QuotedCommandRequestKind) Valid() bool {
-	switch e {
-	case QuotedCommandRequestKindCommand:
-		return true
-	default:
-		return false
-	}
-}
-
-// Defines values for QuotedCustomKind.
-const (
-	QuotedCustomKindCustom QuotedCustomKind = "custom"
-)
-
-// Valid indicates whether the value is a known member of the QuotedCustomKind enum.
-func (e QuotedCustomKind) Valid() bool {
-	switch e {
-	case QuotedCustomKindCustom:
-		return true
-	default:
-		return false
-	}
-}
-
-// Defines values for QuotedCustomRequestKind.
-const (
-	QuotedCustomRequestKindCustom QuotedCustomRequestKind = "custom"
-)
-
-// Valid indicates whether the value is a known member of the QuotedCustomRequestKind enum.
-func (e QuotedCustomRequestKind) Valid() bool {
-	switch e {
-	case QuotedCustomRequestKindCustom:
-		return true
-	default:
-		return false
-	}
-}
-
-// Defines values for QuotedFileKind.
-const (
-	QuotedFileKindFile QuotedFileKind = "file"
-)
-
-// Valid indicates whether the value is a known member of the QuotedFileKind enum.
-func (e QuotedFileKind) Valid() bool {
-	switch e {
-	case QuotedFileKindFile:
-		return true
-	default:
-		return false
-	}
-}
-
-// Defines values for QuotedFileRequestKind.
-const (
-	QuotedFileRequestKindFile QuotedFileRequestKind = "file"
-)
-
-// Valid indicates whether the value is a known member of the QuotedFileRequestKind enum.
-func (e QuotedFileRequestKind) Valid() bool {
-	switch e {
-	case QuotedFileRequestKindFile:
-		return true
-	default:
-		return false
-	}
-}
-
-// Defines values for QuotedImageKind.
-const (
-	QuotedImageKindImage QuotedImageKind = "image"
-)
-
-// Valid indicates whether the value is a known member of the QuotedImageKind enum.
-func (e QuotedImageKind) Valid() bool {
-	switch e {
-	case QuotedImageKindImage:
-		return true
-	default:
-		return false
-	}
-}
-
-// Defines values for QuotedImageRequestKind.
-const (
-	QuotedImageRequestKindImage QuotedImageRequestKind = "image"
-)
-
-// Valid indicates whether the value is a known member of the QuotedImageRequestKind enum.
-func (e QuotedImageRequestKind) Valid() bool {
-	switch e {
-	case QuotedImageRequestKindImage:
-		return true
-	default:
-		return false
-	}
-}
-
-// Defines values for QuotedTextKind.
-const (
-	QuotedTextKindText QuotedTextKind = "text"
-)
-
-// Valid indicates whether the value is a known member of the QuotedTextKind enum.
-func (e QuotedTextKind) Valid() bool {
-	switch e {
-	case QuotedTextKindText:
-		return true
-	default:
-		return false
-	}
-}
-
-// Defines values for QuotedTextRequestKind.
-const (
-	QuotedTextRequestKindText QuotedTextRequestKind = "text"
-)
-
-// Valid indicates whether the value is a known member of the QuotedTextRequestKind enum.
-func (e QuotedTextRequestKind) Valid() bool {
-	switch e {
-	case QuotedTextRequestKindText:
-		return true
-	default:
-		return false
-	}
-}
-
-// Defines values for QuotedVideoKind.
-const (
-	QuotedVideoKindVideo QuotedVideoKind = "video"
-)
-
-// Valid indicates whether the value is a known member of the QuotedVideoKind enum.
-func (e QuotedVideoKind) Valid() bool {
-	switch e {
-	case QuotedVideoKindVideo:
-		return true
-	default:
-		return false
-	}
-}
-
-// Defines values for QuotedVideoRequestKind.
-const (
-	QuotedVideoRequestKindVideo QuotedVideoRequestKind = "video"
-)
-
-// Valid indicates whether the value is a known member of the QuotedVideoRequestKind enum.
-func (e QuotedVideoRequestKind) Valid() bool {
-	switch e {
-	case QuotedVideoRequestKindVideo:
 		return true
 	default:
 		return false
@@ -1378,66 +897,6 @@ func (e StatusState) Valid() bool {
 	}
 }
 
-// Defines values for TextContentKind.
-const (
-	TextContentKindText TextContentKind = "text"
-)
-
-// Valid indicates whether the value is a known member of the TextContentKind enum.
-func (e TextContentKind) Valid() bool {
-	switch e {
-	case TextContentKindText:
-		return true
-	default:
-		return false
-	}
-}
-
-// Defines values for TextMessageRequestKind.
-const (
-	TextMessageRequestKindText TextMessageRequestKind = "text"
-)
-
-// Valid indicates whether the value is a known member of the TextMessageRequestKind enum.
-func (e TextMessageRequestKind) Valid() bool {
-	switch e {
-	case TextMessageRequestKindText:
-		return true
-	default:
-		return false
-	}
-}
-
-// Defines values for VideoContentKind.
-const (
-	VideoContentKindVideo VideoContentKind = "video"
-)
-
-// Valid indicates whether the value is a known member of the VideoContentKind enum.
-func (e VideoContentKind) Valid() bool {
-	switch e {
-	case VideoContentKindVideo:
-		return true
-	default:
-		return false
-	}
-}
-
-// Defines values for VideoMessageRequestKind.
-const (
-	VideoMessageRequestKindVideo VideoMessageRequestKind = "video"
-)
-
-// Valid indicates whether the value is a known member of the VideoMessageRequestKind enum.
-func (e VideoMessageRequestKind) Valid() bool {
-	switch e {
-	case VideoMessageRequestKindVideo:
-		return true
-	default:
-		return false
-	}
-}
-
 // Defines values for TusProtocol.
 const (
 	TusProtocolN100 TusProtocol = "1.0.0"
@@ -1546,7 +1005,8 @@ type AdminCreateRoomRequest struct {
 
 // AdminSendMessageRequest A message to send on behalf of a user.
 type AdminSendMessageRequest struct {
-	// Message A message to send. Its `kind` determines which fields it has and needs.
+	// Message A message to send. Its `kind` determines which fields it has; other fields are rejected
+	// (`forbidden`).
 	Message SendMessageRequest `json:"message"`
 
 	// Sender The user on whose behalf a message is sent or quoted.
@@ -1611,54 +1071,6 @@ type AttributesAction string
 // AttributesVersion The seq of the event that last changed the attributes; 0 if none did.
 type AttributesVersion = int64
 
-// Audience The users who can see the message, besides its sender; absent means everybody. Only messages
-// to rooms have it. A message with `to` contains at most 100 files.
-type Audience = []UserID
-
-// AudioContent The content of a message of kind `audio`; absent if it was recalled.
-type AudioContent struct {
-	Kind AudioContentKind `json:"kind"`
-
-	// Media An uploaded file, as determined from its bytes. Fields that do not apply to its type are
-	// absent.
-	Media *Media `json:"media,omitempty"`
-}
-
-// AudioContentKind defines model for AudioContent.Kind.
-type AudioContentKind string
-
-// AudioMessageRequest A message of kind `audio` to send.
-type AudioMessageRequest struct {
-	// ClientMessageID An ID chosen by the caller, which makes it safe to retry a message of a stored kind; at most
-	// 64 bytes.
-	ClientMessageID *ClientMessageID `json:"clientMessageID,omitempty"`
-
-	// ExtendedData Any text of the application that is delivered with the message; at most 1,024 bytes.
-	ExtendedData *ExtendedData           `json:"extendedData,omitempty"`
-	Kind         AudioMessageRequestKind `json:"kind"`
-
-	// MediaID The file in a message of kind `image`, `file`, `audio` or `video`: one that the sender has
-	// uploaded or, in a quoted message, one that the sender can read.
-	MediaID MediaIDRequest `json:"mediaID"`
-
-	// Priority Messages of low priority are shed first when a stream cannot keep up. A stored message is
-	// never shed.
-	Priority *Priority `json:"priority,omitempty"`
-
-	// To The users who can see the message, besides its sender; absent means everybody. Only messages
-	// to rooms have it. A message with `to` contains at most 100 files.
-	To *Audience `json:"to,omitempty"`
-}
-
-// AudioMessageRequestKind defines model for AudioMessageRequest.Kind.
-type AudioMessageRequestKind string
-
-// AvatarURL The URL of the user's picture: absolute, with `http` or `https`, in ASCII, at most 500 bytes.
-// The server does not read it. Absent if there is none.
-//
-// Example: https://cdn.example.com/alice.png
-type AvatarURL = string
-
 // BanListReply The bans of a room.
 type BanListReply struct {
 	// Bans The bans in force, ordered by userID.
@@ -1686,45 +1098,6 @@ type BanListReply struct {
 	} `json:"bans"`
 }
 
-// BarrageContent The content of a message of kind `barrage`; absent if it was recalled.
-type BarrageContent struct {
-	Kind BarrageContentKind `json:"kind"`
-
-	// Text The text of a message of kind `barrage`; 1 to 5,120 bytes.
-	Text *BarrageText `json:"text,omitempty"`
-}
-
-// BarrageContentKind defines model for BarrageContent.Kind.
-type BarrageContentKind string
-
-// BarrageMessageRequest A message of kind `barrage` to send.
-type BarrageMessageRequest struct {
-	// ClientMessageID An ID chosen by the caller, which makes it safe to retry a message of a stored kind; at most
-	// 64 bytes.
-	ClientMessageID *ClientMessageID `json:"clientMessageID,omitempty"`
-
-	// ExtendedData Any text of the application that is delivered with the message; at most 1,024 bytes.
-	ExtendedData *ExtendedData             `json:"extendedData,omitempty"`
-	Kind         BarrageMessageRequestKind `json:"kind"`
-
-	// Priority Messages of low priority are shed first when a stream cannot keep up. A stored message is
-	// never shed.
-	Priority *Priority `json:"priority,omitempty"`
-
-	// Text The text of a message of kind `barrage`; 1 to 5,120 bytes.
-	Text BarrageText `json:"text"`
-
-	// To The users who can see the message, besides its sender; absent means everybody. Only messages
-	// to rooms have it. A message with `to` contains at most 100 files.
-	To *Audience `json:"to,omitempty"`
-}
-
-// BarrageMessageRequestKind defines model for BarrageMessageRequest.Kind.
-type BarrageMessageRequestKind string
-
-// BarrageText The text of a message of kind `barrage`; 1 to 5,120 bytes.
-type BarrageText = string
-
 // Block A user whose messages are rejected.
 type Block struct {
 	// BlockedAt A time in RFC 3339, always in UTC and with three decimals, so that times sort as text.
@@ -1742,8 +1115,8 @@ type Block struct {
 	UserID UserID `json:"userID"`
 }
 
-// BlockListChangedEvent The session's user has blocked another user, or unblocked one if `blocked` is false. `seq` is
-// that of the user's inbox.
+// BlockListChangedEvent The session's user has blocked another user, or unblocked one if `blocked` is false. `seq`
+// is that of the user's inbox.
 type BlockListChangedEvent struct {
 	// Blocked Whether the user is blocked from now on.
 	Blocked bool `json:"blocked"`
@@ -1768,102 +1141,6 @@ type BlockListReply struct {
 	// NextCursor The value of `cursor` for the next page; absent on the last page.
 	NextCursor *string `json:"nextCursor,omitempty"`
 }
-
-// ClientMessageID An ID chosen by the caller, which makes it safe to retry a message of a stored kind; at most
-// 64 bytes.
-type ClientMessageID = string
-
-// CombineContent The content of a message of kind `combine`; absent if it was recalled.
-type CombineContent struct {
-	Kind CombineContentKind `json:"kind"`
-
-	// MessageList The messages in a message of kind `combine`.
-	MessageList *QuotedMessageList `json:"messageList,omitempty"`
-
-	// Summary The summary of a message of kind `combine`; at most 1,024 bytes.
-	Summary *CombineSummary `json:"summary,omitempty"`
-
-	// Title The title of a message of kind `combine`; 1 to 256 bytes.
-	Title *CombineTitle `json:"title,omitempty"`
-}
-
-// CombineContentKind defines model for CombineContent.Kind.
-type CombineContentKind string
-
-// CombineMessageRequest A message of kind `combine` to send.
-type CombineMessageRequest struct {
-	// ClientMessageID An ID chosen by the caller, which makes it safe to retry a message of a stored kind; at most
-	// 64 bytes.
-	ClientMessageID *ClientMessageID `json:"clientMessageID,omitempty"`
-
-	// ExtendedData Any text of the application that is delivered with the message; at most 1,024 bytes.
-	ExtendedData *ExtendedData             `json:"extendedData,omitempty"`
-	Kind         CombineMessageRequestKind `json:"kind"`
-
-	// MessageList The messages in a message of kind `combine`: 1 to 100, nested at most three levels deep.
-	MessageList QuotedMessageListRequest `json:"messageList"`
-
-	// Priority Messages of low priority are shed first when a stream cannot keep up. A stored message is
-	// never shed.
-	Priority *Priority `json:"priority,omitempty"`
-
-	// Summary The summary of a message of kind `combine`; at most 1,024 bytes.
-	Summary *CombineSummary `json:"summary,omitempty"`
-
-	// Title The title of a message of kind `combine`; 1 to 256 bytes.
-	Title CombineTitle `json:"title"`
-
-	// To The users who can see the message, besides its sender; absent means everybody. Only messages
-	// to rooms have it. A message with `to` contains at most 100 files.
-	To *Audience `json:"to,omitempty"`
-}
-
-// CombineMessageRequestKind defines model for CombineMessageRequest.Kind.
-type CombineMessageRequestKind string
-
-// CombineSummary The summary of a message of kind `combine`; at most 1,024 bytes.
-type CombineSummary = string
-
-// CombineTitle The title of a message of kind `combine`; 1 to 256 bytes.
-type CombineTitle = string
-
-// CommandContent The content of a message of kind `command`; absent if it was recalled.
-type CommandContent struct {
-	// Data The data of a message of kind `command`, in Base64; 1 to 5,120 bytes when decoded.
-	Data *CommandData       `json:"data,omitempty"`
-	Kind CommandContentKind `json:"kind"`
-}
-
-// CommandContentKind defines model for CommandContent.Kind.
-type CommandContentKind string
-
-// CommandData The data of a message of kind `command`, in Base64; 1 to 5,120 bytes when decoded.
-type CommandData = []byte
-
-// CommandMessageRequest A message of kind `command` to send.
-type CommandMessageRequest struct {
-	// ClientMessageID An ID chosen by the caller, which makes it safe to retry a message of a stored kind; at most
-	// 64 bytes.
-	ClientMessageID *ClientMessageID `json:"clientMessageID,omitempty"`
-
-	// Data The data of a message of kind `command`, in Base64; 1 to 5,120 bytes when decoded.
-	Data CommandData `json:"data"`
-
-	// ExtendedData Any text of the application that is delivered with the message; at most 1,024 bytes.
-	ExtendedData *ExtendedData             `json:"extendedData,omitempty"`
-	Kind         CommandMessageRequestKind `json:"kind"`
-
-	// Priority Messages of low priority are shed first when a stream cannot keep up. A stored message is
-	// never shed.
-	Priority *Priority `json:"priority,omitempty"`
-
-	// To The users who can see the message, besides its sender; absent means everybody. Only messages
-	// to rooms have it. A message with `to` contains at most 100 files.
-	To *Audience `json:"to,omitempty"`
-}
-
-// CommandMessageRequestKind defines model for CommandMessageRequest.Kind.
-type CommandMessageRequestKind string
 
 // ConnectionStateChangedEvent The last event before the server ends a stream, either because the session has ended or
 // because this stream must be replaced.
@@ -1901,6 +1178,96 @@ type ConnectionStateChangedEventEvent string
 
 // ConnectionStateChangedEventState The new state of the connection.
 type ConnectionStateChangedEventState string
+
+// Conversation The messages between the user and another user.
+type Conversation struct {
+	// LastMessage A message. A message in a room has a `roomID`; a message between two users has the `userID`
+	// of the other user, whichever of the two sent it. A message of a kind that is not stored has
+	// no `seq`. A recalled message has no content: neither the fields of its kind nor
+	// `extendedData`. Clients are only shown messages that their user may see.
+	LastMessage Message `json:"lastMessage"`
+
+	// ReadSeq The seq up to which all messages of the conversation are read.
+	ReadSeq int64 `json:"readSeq"`
+
+	// UnreadCount The number of messages of the other user after `readSeq` that are stored and not
+	// recalled.
+	UnreadCount int `json:"unreadCount"`
+
+	// UserID The ID that the application gives to a user: 1 to 64 ASCII letters, digits, punctuation
+	// characters and spaces, with no space at its beginning or end, and without the segments `.`
+	// and `..` between slashes or backslashes.
+	//
+	//
+	// Example: alice
+	UserID UserID `json:"userID"`
+}
+
+// ConversationChangedEvent A session of the user has marked messages of a conversation as read, or deleted the
+// conversation: its messages up to `deletedSeq`. All seqs are those of the user's inbox. The counts
+// are true at `seq`.
+type ConversationChangedEvent struct {
+	// DeletedSeq The seq up to which the user has deleted all messages of the conversation; absent if the user has not.
+	DeletedSeq *int64 `json:"deletedSeq,omitempty"`
+
+	// ReadSeq The seq up to which all messages of the conversation are read.
+	ReadSeq int64 `json:"readSeq"`
+
+	// Seq The number of an event in its log, counted from 1 without gaps.
+	Seq Seq `json:"seq"`
+
+	// TotalUnreadCount The number of unread messages of all conversations.
+	TotalUnreadCount int `json:"totalUnreadCount"`
+
+	// UnreadCount The number of unread messages of the conversation.
+	UnreadCount int `json:"unreadCount"`
+
+	// UserID The ID that the application gives to a user: 1 to 64 ASCII letters, digits, punctuation
+	// characters and spaces, with no space at its beginning or end, and without the segments `.`
+	// and `..` between slashes or backslashes.
+	//
+	//
+	// Example: alice
+	UserID UserID `json:"userID"`
+}
+
+// ConversationListReply A page of conversations.
+type ConversationListReply struct {
+	// ConversationList The conversations in this page, those with the newest messages first.
+	ConversationList []Conversation `json:"conversationList"`
+
+	// NextCursor The value of `before` for the next page; absent on the last page.
+	NextCursor *int64 `json:"nextCursor,omitempty"`
+
+	// Seq The event of the user's inbox up to which this is true.
+	Seq int64 `json:"seq"`
+
+	// TotalUnreadCount The number of unread messages of all conversations.
+	TotalUnreadCount int `json:"totalUnreadCount"`
+}
+
+// ConversationReply A conversation.
+type ConversationReply struct {
+	// Conversation The messages between the user and another user.
+	Conversation Conversation `json:"conversation"`
+
+	// Seq The event of the user's inbox up to which this is true.
+	Seq int64 `json:"seq"`
+
+	// TotalUnreadCount The number of unread messages of all conversations.
+	TotalUnreadCount int `json:"totalUnreadCount"`
+}
+
+// ConversationsReadEvent A session of the user has marked all messages as read: no conversation has unread messages
+// at
+// `seq`, that of the user's inbox.
+type ConversationsReadEvent struct {
+	// ReadSeq The seq up to which all messages of all conversations are read.
+	ReadSeq int64 `json:"readSeq"`
+
+	// Seq The number of an event in its log, counted from 1 without gaps.
+	Seq Seq `json:"seq"`
+}
 
 // CreateRoomRequest The room to be created.
 type CreateRoomRequest struct {
@@ -1993,48 +1360,6 @@ type CreateSessionRequest struct {
 // Cursor The `id:` of an event on a session's stream. Treat it as opaque.
 type Cursor = string
 
-// CustomContent The content of a message of kind `custom`; absent if it was recalled.
-type CustomContent struct {
-	Kind CustomContentKind `json:"kind"`
-
-	// SubType The application's own type of a message of kind `custom`.
-	SubType *SubType `json:"subType,omitempty"`
-
-	// Text The text of a message of kind `text` or `custom`; 1 to 32,768 bytes.
-	Text *MessageText `json:"text,omitempty"`
-}
-
-// CustomContentKind defines model for CustomContent.Kind.
-type CustomContentKind string
-
-// CustomMessageRequest A message of kind `custom` to send.
-type CustomMessageRequest struct {
-	// ClientMessageID An ID chosen by the caller, which makes it safe to retry a message of a stored kind; at most
-	// 64 bytes.
-	ClientMessageID *ClientMessageID `json:"clientMessageID,omitempty"`
-
-	// ExtendedData Any text of the application that is delivered with the message; at most 1,024 bytes.
-	ExtendedData *ExtendedData            `json:"extendedData,omitempty"`
-	Kind         CustomMessageRequestKind `json:"kind"`
-
-	// Priority Messages of low priority are shed first when a stream cannot keep up. A stored message is
-	// never shed.
-	Priority *Priority `json:"priority,omitempty"`
-
-	// SubType The application's own type of a message of kind `custom`.
-	SubType SubType `json:"subType"`
-
-	// Text The text of a message of kind `text` or `custom`; 1 to 32,768 bytes.
-	Text MessageText `json:"text"`
-
-	// To The users who can see the message, besides its sender; absent means everybody. Only messages
-	// to rooms have it. A message with `to` contains at most 100 files.
-	To *Audience `json:"to,omitempty"`
-}
-
-// CustomMessageRequestKind defines model for CustomMessageRequest.Kind.
-type CustomMessageRequestKind string
-
 // CustomStatus Text of the user, or of the application: at most 128 bytes. Absent if it is empty.
 //
 // Example: In a meeting
@@ -2124,9 +1449,6 @@ type EnterRoomRequest struct {
 	UserData *UserData `json:"userData,omitempty"`
 }
 
-// ExtendedData Any text of the application that is delivered with the message; at most 1,024 bytes.
-type ExtendedData = string
-
 // FeedCursor The `id:` of an event of the admin feed. Treat it as opaque.
 type FeedCursor = string
 
@@ -2158,44 +1480,6 @@ type FeedReadyEvent struct {
 //     cursor was created. The feed begins with the oldest event that is kept.
 type FeedReadyEventReason string
 
-// FileContent The content of a message of kind `file`; absent if it was recalled.
-type FileContent struct {
-	Kind FileContentKind `json:"kind"`
-
-	// Media An uploaded file, as determined from its bytes. Fields that do not apply to its type are
-	// absent.
-	Media *Media `json:"media,omitempty"`
-}
-
-// FileContentKind defines model for FileContent.Kind.
-type FileContentKind string
-
-// FileMessageRequest A message of kind `file` to send.
-type FileMessageRequest struct {
-	// ClientMessageID An ID chosen by the caller, which makes it safe to retry a message of a stored kind; at most
-	// 64 bytes.
-	ClientMessageID *ClientMessageID `json:"clientMessageID,omitempty"`
-
-	// ExtendedData Any text of the application that is delivered with the message; at most 1,024 bytes.
-	ExtendedData *ExtendedData          `json:"extendedData,omitempty"`
-	Kind         FileMessageRequestKind `json:"kind"`
-
-	// MediaID The file in a message of kind `image`, `file`, `audio` or `video`: one that the sender has
-	// uploaded or, in a quoted message, one that the sender can read.
-	MediaID MediaIDRequest `json:"mediaID"`
-
-	// Priority Messages of low priority are shed first when a stream cannot keep up. A stored message is
-	// never shed.
-	Priority *Priority `json:"priority,omitempty"`
-
-	// To The users who can see the message, besides its sender; absent means everybody. Only messages
-	// to rooms have it. A message with `to` contains at most 100 files.
-	To *Audience `json:"to,omitempty"`
-}
-
-// FileMessageRequestKind defines model for FileMessageRequest.Kind.
-type FileMessageRequestKind string
-
 // FirstMembersLimit Return also the first members of the room, at most this many, and their attributes, as
 // `members`.
 //
@@ -2220,44 +1504,6 @@ type History string
 //
 // Example: all
 type HistoryVisible string
-
-// ImageContent The content of a message of kind `image`; absent if it was recalled.
-type ImageContent struct {
-	Kind ImageContentKind `json:"kind"`
-
-	// Media An uploaded file, as determined from its bytes. Fields that do not apply to its type are
-	// absent.
-	Media *Media `json:"media,omitempty"`
-}
-
-// ImageContentKind defines model for ImageContent.Kind.
-type ImageContentKind string
-
-// ImageMessageRequest A message of kind `image` to send.
-type ImageMessageRequest struct {
-	// ClientMessageID An ID chosen by the caller, which makes it safe to retry a message of a stored kind; at most
-	// 64 bytes.
-	ClientMessageID *ClientMessageID `json:"clientMessageID,omitempty"`
-
-	// ExtendedData Any text of the application that is delivered with the message; at most 1,024 bytes.
-	ExtendedData *ExtendedData           `json:"extendedData,omitempty"`
-	Kind         ImageMessageRequestKind `json:"kind"`
-
-	// MediaID The file in a message of kind `image`, `file`, `audio` or `video`: one that the sender has
-	// uploaded or, in a quoted message, one that the sender can read.
-	MediaID MediaIDRequest `json:"mediaID"`
-
-	// Priority Messages of low priority are shed first when a stream cannot keep up. A stored message is
-	// never shed.
-	Priority *Priority `json:"priority,omitempty"`
-
-	// To The users who can see the message, besides its sender; absent means everybody. Only messages
-	// to rooms have it. A message with `to` contains at most 100 files.
-	To *Audience `json:"to,omitempty"`
-}
-
-// ImageMessageRequestKind defines model for ImageMessageRequest.Kind.
-type ImageMessageRequestKind string
 
 // InboxResetEvent The user's inbox could not be continued at the cursor, or messages expired before they were
 // delivered. The stream continues with the oldest stored message that is not known to be
@@ -2470,13 +1716,6 @@ type MediaReply struct {
 
 // Member A user who is in a room. No member has an earlier `joinedAt` than a member who joined before.
 type Member struct {
-	// AvatarURL The URL of the user's picture: absolute, with `http` or `https`, in ASCII, at most 500 bytes.
-	// The server does not read it. Absent if there is none.
-	//
-	//
-	// Example: https://cdn.example.com/alice.png
-	AvatarURL *AvatarURL `json:"avatarURL,omitempty"`
-
 	// JoinedAt A time in RFC 3339, always in UTC and with three decimals, so that times sort as text.
 	//
 	//
@@ -2661,11 +1900,14 @@ type MemberTimeout = int
 
 // Message A message. A message in a room has a `roomID`; a message between two users has the `userID`
 // of the other user, whichever of the two sent it. A message of a kind that is not stored has
-// no `seq`. Its `kind` determines which other fields it has. A recalled message has no content:
-// neither the fields of its kind nor `extendedData`. Clients are only shown messages that their user may see.
+// no `seq`. A recalled message has no content: neither the fields of its kind nor
+// `extendedData`. Clients are only shown messages that their user may see.
 type Message struct {
 	// ClientMessageID The ID that the sender chose for the message.
 	ClientMessageID *string `json:"clientMessageID,omitempty"`
+
+	// Data The data of a message of kind `command`, in Base64.
+	Data *[]byte `json:"data,omitempty"`
 
 	// ExtendedData Any text of the application that was sent with the message.
 	ExtendedData *string `json:"extendedData,omitempty"`
@@ -2689,8 +1931,15 @@ type Message struct {
 	// A MB is 1,048,576 bytes.
 	Kind MessageKind `json:"kind"`
 
+	// Media An uploaded file, as determined from its bytes. Fields that do not apply to its type are
+	// absent.
+	Media *Media `json:"media,omitempty"`
+
 	// MessageID The ID of the message.
 	MessageID openapi_types.UUID `json:"messageID"`
+
+	// MessageList The messages in a message of kind `combine`.
+	MessageList *[]QuotedMessage `json:"messageList,omitempty"`
 
 	// Priority Messages of low priority are shed first when a stream cannot keep up. A stored message is
 	// never shed.
@@ -2719,6 +1968,18 @@ type Message struct {
 	// Seq The number of an event in its log, counted from 1 without gaps.
 	Seq *Seq `json:"seq,omitempty"`
 
+	// SubType The application's own type of a message of kind `custom`.
+	SubType *SubType `json:"subType,omitempty"`
+
+	// Summary The summary of a message of kind `combine`.
+	Summary *string `json:"summary,omitempty"`
+
+	// Text The text of a message of kind `text`, `custom` or `barrage`.
+	Text *string `json:"text,omitempty"`
+
+	// Title The title of a message of kind `combine`.
+	Title *string `json:"title,omitempty"`
+
 	// To The users who can see the message, besides its sender; absent means everybody in the
 	// room.
 	To *[]UserID `json:"to,omitempty"`
@@ -2730,7 +1991,6 @@ type Message struct {
 	//
 	// Example: alice
 	UserID *UserID `json:"userID,omitempty"`
-	union  json.RawMessage
 }
 
 // MessageRecalled Present and true if the message was recalled and its content is deleted.
@@ -2802,13 +2062,10 @@ type MessageRecalledEvent struct {
 type MessageReply struct {
 	// Message A message. A message in a room has a `roomID`; a message between two users has the `userID`
 	// of the other user, whichever of the two sent it. A message of a kind that is not stored has
-	// no `seq`. Its `kind` determines which other fields it has. A recalled message has no content:
-	// neither the fields of its kind nor `extendedData`. Clients are only shown messages that their user may see.
+	// no `seq`. A recalled message has no content: neither the fields of its kind nor
+	// `extendedData`. Clients are only shown messages that their user may see.
 	Message Message `json:"message"`
 }
-
-// MessageText The text of a message of kind `text` or `custom`; 1 to 32,768 bytes.
-type MessageText = string
 
 // NamesUpTo The number of members above which the room publishes counts, whatever `presence` says,
 // except with `none`. It publishes names again when it has at most half as many members.
@@ -3006,238 +2263,36 @@ type Problem struct {
 // ProblemCode The error, for programs. A code never changes its meaning.
 type ProblemCode string
 
-// Profile What a user shows to other users.
-type Profile struct {
-	// AvatarURL The URL of the user's picture: absolute, with `http` or `https`, in ASCII, at most 500 bytes.
-	// The server does not read it. Absent if there is none.
+// QuotedMessage A message as quoted by its sender.
+type QuotedMessage struct {
+	// Data The data of a message of kind `command`, in Base64.
+	Data *[]byte `json:"data,omitempty"`
+
+	// Kind The kind of a message.
 	//
+	// - `text` is plain text.
+	// - `command` is data for programs. It is not stored.
+	// - `barrage` is text that scrolls across the screen. It is not stored, has its own rate limit,
+	//   and is shed first when a reader falls behind.
+	// - `custom` is text that only the application interprets, with a `subType`.
+	// - `combine` is a bundle of messages.
 	//
-	// Example: https://cdn.example.com/alice.png
-	AvatarURL *AvatarURL `json:"avatarURL,omitempty"`
-
-	// UserExtendedData Text of the application about the user, such as JSON: at most 2,048 bytes. Absent if it is
-	// empty.
+	// Four kinds contain a file that the sender has uploaded:
 	//
+	// - `image` is a JPEG, PNG, BMP, TIFF, GIF or WebP of at most 10 MB.
+	// - `audio` is an MP3 or M4A of at most 6 MB and 300 whole seconds.
+	// - `video` is an MP4 or MOV with moving pictures.
+	// - `file` is any file.
 	//
-	// Example: {"level":7}
-	UserExtendedData *UserExtendedData `json:"userExtendedData,omitempty"`
-
-	// UserID The ID that the application gives to a user: 1 to 64 ASCII letters, digits, punctuation
-	// characters and spaces, with no space at its beginning or end, and without the segments `.`
-	// and `..` between slashes or backslashes.
-	//
-	//
-	// Example: alice
-	UserID UserID `json:"userID"`
-
-	// UserName The name of a user, for display; at most 256 bytes.
-	//
-	// Example: Alice
-	UserName UserName `json:"userName"`
-}
-
-// ProfileReply defines model for ProfileReply.
-type ProfileReply struct {
-	// Profile What a user shows to other users.
-	Profile Profile `json:"profile"`
-}
-
-// ProfileUpdatedEvent The profile of the session's user was changed: by this session, another session of the user,
-// a login with another name, or an admin.
-type ProfileUpdatedEvent struct {
-	// Profile What a user shows to other users.
-	Profile Profile `json:"profile"`
-
-	// Seq The number of an event in its log, counted from 1 without gaps.
-	Seq Seq `json:"seq"`
-}
-
-// QueryUsersReply defines model for QueryUsersReply.
-type QueryUsersReply struct {
-	// ErrorUserList The users who do not exist.
-	ErrorUserList []UserID  `json:"errorUserList"`
-	UserList      []Profile `json:"userList"`
-}
-
-// QuotedAudio A message of kind `audio`, as quoted by its sender.
-type QuotedAudio struct {
-	Kind QuotedAudioKind `json:"kind"`
+	// A MB is 1,048,576 bytes.
+	Kind MessageKind `json:"kind"`
 
 	// Media An uploaded file, as determined from its bytes. Fields that do not apply to its type are
 	// absent.
-	Media Media `json:"media"`
-
-	// Sender A user.
-	Sender User `json:"sender"`
-
-	// SentAt A time in RFC 3339, always in UTC and with three decimals, so that times sort as text.
-	//
-	//
-	// Example: 2026-11-21T15:00:00.250Z
-	SentAt Timestamp `json:"sentAt"`
-}
-
-// QuotedAudioKind defines model for QuotedAudio.Kind.
-type QuotedAudioKind string
-
-// QuotedAudioRequest A message of kind `audio`, as quoted by the sender.
-type QuotedAudioRequest struct {
-	Kind QuotedAudioRequestKind `json:"kind"`
-
-	// MediaID The file in a message of kind `image`, `file`, `audio` or `video`: one that the sender has
-	// uploaded or, in a quoted message, one that the sender can read.
-	MediaID MediaIDRequest `json:"mediaID"`
-
-	// Sender The user on whose behalf a message is sent or quoted.
-	Sender SenderRequest `json:"sender"`
-
-	// SentAt A time in RFC 3339, in any time zone and with any number of decimals, in the years 0001 to
-	// 9999 in UTC.
-	//
-	//
-	// Example: 2026-11-21T15:00:00Z
-	SentAt TimestampRequest `json:"sentAt"`
-}
-
-// QuotedAudioRequestKind defines model for QuotedAudioRequest.Kind.
-type QuotedAudioRequestKind string
-
-// QuotedBarrage A message of kind `barrage`, as quoted by its sender.
-type QuotedBarrage struct {
-	Kind QuotedBarrageKind `json:"kind"`
-
-	// Sender A user.
-	Sender User `json:"sender"`
-
-	// SentAt A time in RFC 3339, always in UTC and with three decimals, so that times sort as text.
-	//
-	//
-	// Example: 2026-11-21T15:00:00.250Z
-	SentAt Timestamp `json:"sentAt"`
-
-	// Text The text of a message of kind `barrage`; 1 to 5,120 bytes.
-	Text BarrageText `json:"text"`
-}
-
-// QuotedBarrageKind defines model for QuotedBarrage.Kind.
-type QuotedBarrageKind string
-
-// QuotedBarrageRequest A message of kind `barrage`, as quoted by the sender.
-type QuotedBarrageRequest struct {
-	Kind QuotedBarrageRequestKind `json:"kind"`
-
-	// Sender The user on whose behalf a message is sent or quoted.
-	Sender SenderRequest `json:"sender"`
-
-	// SentAt A time in RFC 3339, in any time zone and with any number of decimals, in the years 0001 to
-	// 9999 in UTC.
-	//
-	//
-	// Example: 2026-11-21T15:00:00Z
-	SentAt TimestampRequest `json:"sentAt"`
-
-	// Text The text of a message of kind `barrage`; 1 to 5,120 bytes.
-	Text BarrageText `json:"text"`
-}
-
-// QuotedBarrageRequestKind defines model for QuotedBarrageRequest.Kind.
-type QuotedBarrageRequestKind string
-
-// QuotedCombine A message of kind `combine`, as quoted by its sender.
-type QuotedCombine struct {
-	Kind QuotedCombineKind `json:"kind"`
+	Media *Media `json:"media,omitempty"`
 
 	// MessageList The messages in a message of kind `combine`.
-	MessageList QuotedMessageList `json:"messageList"`
-
-	// Sender A user.
-	Sender User `json:"sender"`
-
-	// SentAt A time in RFC 3339, always in UTC and with three decimals, so that times sort as text.
-	//
-	//
-	// Example: 2026-11-21T15:00:00.250Z
-	SentAt Timestamp `json:"sentAt"`
-
-	// Summary The summary of a message of kind `combine`; at most 1,024 bytes.
-	Summary *CombineSummary `json:"summary,omitempty"`
-
-	// Title The title of a message of kind `combine`; 1 to 256 bytes.
-	Title CombineTitle `json:"title"`
-}
-
-// QuotedCombineKind defines model for QuotedCombine.Kind.
-type QuotedCombineKind string
-
-// QuotedCombineRequest A message of kind `combine`, as quoted by the sender.
-type QuotedCombineRequest struct {
-	Kind QuotedCombineRequestKind `json:"kind"`
-
-	// MessageList The messages in a message of kind `combine`: 1 to 100, nested at most three levels deep.
-	MessageList QuotedMessageListRequest `json:"messageList"`
-
-	// Sender The user on whose behalf a message is sent or quoted.
-	Sender SenderRequest `json:"sender"`
-
-	// SentAt A time in RFC 3339, in any time zone and with any number of decimals, in the years 0001 to
-	// 9999 in UTC.
-	//
-	//
-	// Example: 2026-11-21T15:00:00Z
-	SentAt TimestampRequest `json:"sentAt"`
-
-	// Summary The summary of a message of kind `combine`; at most 1,024 bytes.
-	Summary *CombineSummary `json:"summary,omitempty"`
-
-	// Title The title of a message of kind `combine`; 1 to 256 bytes.
-	Title CombineTitle `json:"title"`
-}
-
-// QuotedCombineRequestKind defines model for QuotedCombineRequest.Kind.
-type QuotedCombineRequestKind string
-
-// QuotedCommand A message of kind `command`, as quoted by its sender.
-type QuotedCommand struct {
-	// Data The data of a message of kind `command`, in Base64; 1 to 5,120 bytes when decoded.
-	Data CommandData       `json:"data"`
-	Kind QuotedCommandKind `json:"kind"`
-
-	// Sender A user.
-	Sender User `json:"sender"`
-
-	// SentAt A time in RFC 3339, always in UTC and with three decimals, so that times sort as text.
-	//
-	//
-	// Example: 2026-11-21T15:00:00.250Z
-	SentAt Timestamp `json:"sentAt"`
-}
-
-// QuotedCommandKind defines model for QuotedCommand.Kind.
-type QuotedCommandKind string
-
-// QuotedCommandRequest A message of kind `command`, as quoted by the sender.
-type QuotedCommandRequest struct {
-	// Data The data of a message of kind `command`, in Base64; 1 to 5,120 bytes when decoded.
-	Data CommandData              `json:"data"`
-	Kind QuotedCommandRequestKind `json:"kind"`
-
-	// Sender The user on whose behalf a message is sent or quoted.
-	Sender SenderRequest `json:"sender"`
-
-	// SentAt A time in RFC 3339, in any time zone and with any number of decimals, in the years 0001 to
-	// 9999 in UTC.
-	//
-	//
-	// Example: 2026-11-21T15:00:00Z
-	SentAt TimestampRequest `json:"sentAt"`
-}
-
-// QuotedCommandRequestKind defines model for QuotedCommandRequest.Kind.
-type QuotedCommandRequestKind string
-
-// QuotedCustom A message of kind `custom`, as quoted by its sender.
-type QuotedCustom struct {
-	Kind QuotedCustomKind `json:"kind"`
+	MessageList *[]QuotedMessage `json:"messageList,omitempty"`
 
 	// Sender A user.
 	Sender User `json:"sender"`
@@ -3249,213 +2304,50 @@ type QuotedCustom struct {
 	SentAt Timestamp `json:"sentAt"`
 
 	// SubType The application's own type of a message of kind `custom`.
-	SubType SubType `json:"subType"`
+	SubType *SubType `json:"subType,omitempty"`
 
-	// Text The text of a message of kind `text` or `custom`; 1 to 32,768 bytes.
-	Text MessageText `json:"text"`
+	// Summary The summary of a message of kind `combine`.
+	Summary *string `json:"summary,omitempty"`
+
+	// Text The text of a message of kind `text`, `custom` or `barrage`.
+	Text *string `json:"text,omitempty"`
+
+	// Title The title of a message of kind `combine`.
+	Title *string `json:"title,omitempty"`
 }
 
-// QuotedCustomKind defines model for QuotedCustom.Kind.
-type QuotedCustomKind string
-
-// QuotedCustomRequest A message of kind `custom`, as quoted by the sender.
-type QuotedCustomRequest struct {
-	Kind QuotedCustomRequestKind `json:"kind"`
-
-	// Sender The user on whose behalf a message is sent or quoted.
-	Sender SenderRequest `json:"sender"`
-
-	// SentAt A time in RFC 3339, in any time zone and with any number of decimals, in the years 0001 to
-	// 9999 in UTC.
-	//
-	//
-	// Example: 2026-11-21T15:00:00Z
-	SentAt TimestampRequest `json:"sentAt"`
-
-	// SubType The application's own type of a message of kind `custom`.
-	SubType SubType `json:"subType"`
-
-	// Text The text of a message of kind `text` or `custom`; 1 to 32,768 bytes.
-	Text MessageText `json:"text"`
-}
-
-// QuotedCustomRequestKind defines model for QuotedCustomRequest.Kind.
-type QuotedCustomRequestKind string
-
-// QuotedFile A message of kind `file`, as quoted by its sender.
-type QuotedFile struct {
-	Kind QuotedFileKind `json:"kind"`
-
-	// Media An uploaded file, as determined from its bytes. Fields that do not apply to its type are
-	// absent.
-	Media Media `json:"media"`
-
-	// Sender A user.
-	Sender User `json:"sender"`
-
-	// SentAt A time in RFC 3339, always in UTC and with three decimals, so that times sort as text.
-	//
-	//
-	// Example: 2026-11-21T15:00:00.250Z
-	SentAt Timestamp `json:"sentAt"`
-}
-
-// QuotedFileKind defines model for QuotedFile.Kind.
-type QuotedFileKind string
-
-// QuotedFileRequest A message of kind `file`, as quoted by the sender.
-type QuotedFileRequest struct {
-	Kind QuotedFileRequestKind `json:"kind"`
-
-	// MediaID The file in a message of kind `image`, `file`, `audio` or `video`: one that the sender has
-	// uploaded or, in a quoted message, one that the sender can read.
-	MediaID MediaIDRequest `json:"mediaID"`
-
-	// Sender The user on whose behalf a message is sent or quoted.
-	Sender SenderRequest `json:"sender"`
-
-	// SentAt A time in RFC 3339, in any time zone and with any number of decimals, in the years 0001 to
-	// 9999 in UTC.
-	//
-	//
-	// Example: 2026-11-21T15:00:00Z
-	SentAt TimestampRequest `json:"sentAt"`
-}
-
-// QuotedFileRequestKind defines model for QuotedFileRequest.Kind.
-type QuotedFileRequestKind string
-
-// QuotedImage A message of kind `image`, as quoted by its sender.
-type QuotedImage struct {
-	Kind QuotedImageKind `json:"kind"`
-
-	// Media An uploaded file, as determined from its bytes. Fields that do not apply to its type are
-	// absent.
-	Media Media `json:"media"`
-
-	// Sender A user.
-	Sender User `json:"sender"`
-
-	// SentAt A time in RFC 3339, always in UTC and with three decimals, so that times sort as text.
-	//
-	//
-	// Example: 2026-11-21T15:00:00.250Z
-	SentAt Timestamp `json:"sentAt"`
-}
-
-// QuotedImageKind defines model for QuotedImage.Kind.
-type QuotedImageKind string
-
-// QuotedImageRequest A message of kind `image`, as quoted by the sender.
-type QuotedImageRequest struct {
-	Kind QuotedImageRequestKind `json:"kind"`
-
-	// MediaID The file in a message of kind `image`, `file`, `audio` or `video`: one that the sender has
-	// uploaded or, in a quoted message, one that the sender can read.
-	MediaID MediaIDRequest `json:"mediaID"`
-
-	// Sender The user on whose behalf a message is sent or quoted.
-	Sender SenderRequest `json:"sender"`
-
-	// SentAt A time in RFC 3339, in any time zone and with any number of decimals, in the years 0001 to
-	// 9999 in UTC.
-	//
-	//
-	// Example: 2026-11-21T15:00:00Z
-	SentAt TimestampRequest `json:"sentAt"`
-}
-
-// QuotedImageRequestKind defines model for QuotedImageRequest.Kind.
-type QuotedImageRequestKind string
-
-// QuotedMessage A message as quoted by its sender. Its `kind` determines which fields it has.
-type QuotedMessage struct {
-	union json.RawMessage
-}
-
-// QuotedMessageList The messages in a message of kind `combine`.
-type QuotedMessageList = []QuotedMessage
-
-// QuotedMessageListRequest The messages in a message of kind `combine`: 1 to 100, nested at most three levels deep.
-type QuotedMessageListRequest = []QuotedMessageRequest
-
-// QuotedMessageRequest A message as quoted by the sender. Its `kind` determines which fields it has and needs. The
-// server does not check whether it was ever sent.
+// QuotedMessageRequest A message as quoted by the sender. The server does not check whether it was ever sent.
 //
 // Example: {"kind":"text","sender":{"userID":"alice","userName":"Alice"},"sentAt":"2026-11-21T15:00:00Z","text":"Good morning"}
 type QuotedMessageRequest struct {
-	union json.RawMessage
-}
+	// Data The data of a message of kind `command`, in Base64; 1 to 5,120 bytes when decoded.
+	Data *[]byte `json:"data,omitempty"`
 
-// QuotedText A message of kind `text`, as quoted by its sender.
-type QuotedText struct {
-	Kind QuotedTextKind `json:"kind"`
-
-	// Sender A user.
-	Sender User `json:"sender"`
-
-	// SentAt A time in RFC 3339, always in UTC and with three decimals, so that times sort as text.
+	// Kind The kind of a message.
 	//
+	// - `text` is plain text.
+	// - `command` is data for programs. It is not stored.
+	// - `barrage` is text that scrolls across the screen. It is not stored, has its own rate limit,
+	//   and is shed first when a reader falls behind.
+	// - `custom` is text that only the application interprets, with a `subType`.
+	// - `combine` is a bundle of messages.
 	//
-	// Example: 2026-11-21T15:00:00.250Z
-	SentAt Timestamp `json:"sentAt"`
-
-	// Text The text of a message of kind `text` or `custom`; 1 to 32,768 bytes.
-	Text MessageText `json:"text"`
-}
-
-// QuotedTextKind defines model for QuotedText.Kind.
-type QuotedTextKind string
-
-// QuotedTextRequest A message of kind `text`, as quoted by the sender.
-type QuotedTextRequest struct {
-	Kind QuotedTextRequestKind `json:"kind"`
-
-	// Sender The user on whose behalf a message is sent or quoted.
-	Sender SenderRequest `json:"sender"`
-
-	// SentAt A time in RFC 3339, in any time zone and with any number of decimals, in the years 0001 to
-	// 9999 in UTC.
+	// Four kinds contain a file that the sender has uploaded:
 	//
+	// - `image` is a JPEG, PNG, BMP, TIFF, GIF or WebP of at most 10 MB.
+	// - `audio` is an MP3 or M4A of at most 6 MB and 300 whole seconds.
+	// - `video` is an MP4 or MOV with moving pictures.
+	// - `file` is any file.
 	//
-	// Example: 2026-11-21T15:00:00Z
-	SentAt TimestampRequest `json:"sentAt"`
-
-	// Text The text of a message of kind `text` or `custom`; 1 to 32,768 bytes.
-	Text MessageText `json:"text"`
-}
-
-// QuotedTextRequestKind defines model for QuotedTextRequest.Kind.
-type QuotedTextRequestKind string
-
-// QuotedVideo A message of kind `video`, as quoted by its sender.
-type QuotedVideo struct {
-	Kind QuotedVideoKind `json:"kind"`
-
-	// Media An uploaded file, as determined from its bytes. Fields that do not apply to its type are
-	// absent.
-	Media Media `json:"media"`
-
-	// Sender A user.
-	Sender User `json:"sender"`
-
-	// SentAt A time in RFC 3339, always in UTC and with three decimals, so that times sort as text.
-	//
-	//
-	// Example: 2026-11-21T15:00:00.250Z
-	SentAt Timestamp `json:"sentAt"`
-}
-
-// QuotedVideoKind defines model for QuotedVideo.Kind.
-type QuotedVideoKind string
-
-// QuotedVideoRequest A message of kind `video`, as quoted by the sender.
-type QuotedVideoRequest struct {
-	Kind QuotedVideoRequestKind `json:"kind"`
+	// A MB is 1,048,576 bytes.
+	Kind MessageKind `json:"kind"`
 
 	// MediaID The file in a message of kind `image`, `file`, `audio` or `video`: one that the sender has
 	// uploaded or, in a quoted message, one that the sender can read.
-	MediaID MediaIDRequest `json:"mediaID"`
+	MediaID *MediaIDRequest `json:"mediaID,omitempty"`
+
+	// MessageList The messages in a message of kind `combine`: 1 to 100, nested at most three levels deep.
+	MessageList *[]QuotedMessageRequest `json:"messageList,omitempty"`
 
 	// Sender The user on whose behalf a message is sent or quoted.
 	Sender SenderRequest `json:"sender"`
@@ -3466,10 +2358,26 @@ type QuotedVideoRequest struct {
 	//
 	// Example: 2026-11-21T15:00:00Z
 	SentAt TimestampRequest `json:"sentAt"`
+
+	// SubType The application's own type of a message of kind `custom`.
+	SubType *SubType `json:"subType,omitempty"`
+
+	// Summary The summary of a message of kind `combine`; at most 1,024 bytes.
+	Summary *string `json:"summary,omitempty"`
+
+	// Text The text of a message of kind `text` or `custom` (1 to 32,768 bytes) or `barrage` (1 to
+	// 5,120 bytes).
+	Text *string `json:"text,omitempty"`
+
+	// Title The title of a message of kind `combine`; 1 to 256 bytes.
+	Title *string `json:"title,omitempty"`
 }
 
-// QuotedVideoRequestKind defines model for QuotedVideoRequest.Kind.
-type QuotedVideoRequestKind string
+// ReadConversationRequest How far a conversation was read.
+type ReadConversationRequest struct {
+	// Seq The seq of the newest message that the user has seen.
+	Seq int64 `json:"seq"`
+}
 
 // ReconnectEvent The server is stopping or temporarily unable to serve the stream. Reconnect after the given
 // time.
@@ -4261,9 +3169,65 @@ type RoomUpdatedEvent struct {
 // Example: allow
 type SameUser string
 
-// SendMessageRequest A message to send. Its `kind` determines which fields it has and needs.
+// SendMessageRequest A message to send. Its `kind` determines which fields it has; other fields are rejected
+// (`forbidden`).
 type SendMessageRequest struct {
-	union json.RawMessage
+	// ClientMessageID An ID chosen by the caller, which makes it safe to retry a message of a stored kind; at
+	// most 64 bytes.
+	ClientMessageID *string `json:"clientMessageID,omitempty"`
+
+	// Data The data of a message of kind `command`, in Base64; 1 to 5,120 bytes when decoded.
+	Data *[]byte `json:"data,omitempty"`
+
+	// ExtendedData Any text of the application that is delivered with the message; at most 1,024 bytes.
+	ExtendedData *string `json:"extendedData,omitempty"`
+
+	// Kind The kind of a message.
+	//
+	// - `text` is plain text.
+	// - `command` is data for programs. It is not stored.
+	// - `barrage` is text that scrolls across the screen. It is not stored, has its own rate limit,
+	//   and is shed first when a reader falls behind.
+	// - `custom` is text that only the application interprets, with a `subType`.
+	// - `combine` is a bundle of messages.
+	//
+	// Four kinds contain a file that the sender has uploaded:
+	//
+	// - `image` is a JPEG, PNG, BMP, TIFF, GIF or WebP of at most 10 MB.
+	// - `audio` is an MP3 or M4A of at most 6 MB and 300 whole seconds.
+	// - `video` is an MP4 or MOV with moving pictures.
+	// - `file` is any file.
+	//
+	// A MB is 1,048,576 bytes.
+	Kind MessageKind `json:"kind"`
+
+	// MediaID The file in a message of kind `image`, `file`, `audio` or `video`: one that the sender has
+	// uploaded or, in a quoted message, one that the sender can read.
+	MediaID *MediaIDRequest `json:"mediaID,omitempty"`
+
+	// MessageList The messages in a message of kind `combine`: 1 to 100, nested at most three levels deep.
+	MessageList *[]QuotedMessageRequest `json:"messageList,omitempty"`
+
+	// Priority Messages of low priority are shed first when a stream cannot keep up. A stored message is
+	// never shed.
+	Priority *Priority `json:"priority,omitempty"`
+
+	// SubType The application's own type of a message of kind `custom`.
+	SubType *SubType `json:"subType,omitempty"`
+
+	// Summary The summary of a message of kind `combine`; at most 1,024 bytes.
+	Summary *string `json:"summary,omitempty"`
+
+	// Text The text of a message of kind `text` or `custom` (1 to 32,768 bytes) or `barrage` (1 to
+	// 5,120 bytes).
+	Text *string `json:"text,omitempty"`
+
+	// Title The title of a message of kind `combine`; 1 to 256 bytes.
+	Title *string `json:"title,omitempty"`
+
+	// To The users who can see the message, besides its sender; absent means everybody. Only
+	// messages to rooms have it. A message with `to` contains at most 100 files.
+	To *[]UserID `json:"to,omitempty"`
 }
 
 // SenderRequest The user on whose behalf a message is sent or quoted.
@@ -4435,8 +3399,8 @@ type StatusListReply struct {
 }
 
 // StatusState `online`: a session of the user has a stream, or had one within the last 30 seconds.
-// `offline`: none has. `loggedOut`: none has, and the user logged out of the last one that had.
-// `unknown`: the user does not exist, or the caller may not see the status.
+// `offline`: none has. `loggedOut`: none has, and the user logged out of the last one that
+// had. `unknown`: the user does not exist, or the caller may not see the status.
 //
 // Example: online
 type StatusState string
@@ -4460,8 +3424,8 @@ type StatusSubscription struct {
 	LastSeenAt *time.Time `json:"lastSeenAt,omitempty"`
 
 	// State `online`: a session of the user has a stream, or had one within the last 30 seconds.
-	// `offline`: none has. `loggedOut`: none has, and the user logged out of the last one that had.
-	// `unknown`: the user does not exist, or the caller may not see the status.
+	// `offline`: none has. `loggedOut`: none has, and the user logged out of the last one that
+	// had. `unknown`: the user does not exist, or the caller may not see the status.
 	//
 	//
 	// Example: online
@@ -4581,42 +3545,6 @@ type SwitchRoomRequest struct {
 	UserData *UserData `json:"userData,omitempty"`
 }
 
-// TextContent The content of a message of kind `text`; absent if it was recalled.
-type TextContent struct {
-	Kind TextContentKind `json:"kind"`
-
-	// Text The text of a message of kind `text` or `custom`; 1 to 32,768 bytes.
-	Text *MessageText `json:"text,omitempty"`
-}
-
-// TextContentKind defines model for TextContent.Kind.
-type TextContentKind string
-
-// TextMessageRequest A message of kind `text` to send.
-type TextMessageRequest struct {
-	// ClientMessageID An ID chosen by the caller, which makes it safe to retry a message of a stored kind; at most
-	// 64 bytes.
-	ClientMessageID *ClientMessageID `json:"clientMessageID,omitempty"`
-
-	// ExtendedData Any text of the application that is delivered with the message; at most 1,024 bytes.
-	ExtendedData *ExtendedData          `json:"extendedData,omitempty"`
-	Kind         TextMessageRequestKind `json:"kind"`
-
-	// Priority Messages of low priority are shed first when a stream cannot keep up. A stored message is
-	// never shed.
-	Priority *Priority `json:"priority,omitempty"`
-
-	// Text The text of a message of kind `text` or `custom`; 1 to 32,768 bytes.
-	Text MessageText `json:"text"`
-
-	// To The users who can see the message, besides its sender; absent means everybody. Only messages
-	// to rooms have it. A message with `to` contains at most 100 files.
-	To *Audience `json:"to,omitempty"`
-}
-
-// TextMessageRequestKind defines model for TextMessageRequest.Kind.
-type TextMessageRequestKind string
-
 // Timestamp A time in RFC 3339, always in UTC and with three decimals, so that times sort as text.
 //
 // Example: 2026-11-21T15:00:00.250Z
@@ -4682,29 +3610,6 @@ type UpdateMemberAttributesRequest struct {
 
 	// UserIDs The members whose attributes are changed.
 	UserIDs []UserID `json:"userIDs"`
-}
-
-// UpdateProfileRequest What changes. There must be at least one field. An empty `avatarURL` or `userExtendedData`
-// removes it.
-type UpdateProfileRequest struct {
-	// AvatarURL The URL of the user's picture: absolute, with `http` or `https`, in ASCII, at most 500 bytes.
-	// The server does not read it. Absent if there is none.
-	//
-	//
-	// Example: https://cdn.example.com/alice.png
-	AvatarURL *AvatarURL `json:"avatarURL,omitempty"`
-
-	// UserExtendedData Text of the application about the user, such as JSON: at most 2,048 bytes. Absent if it is
-	// empty.
-	//
-	//
-	// Example: {"level":7}
-	UserExtendedData *UserExtendedData `json:"userExtendedData,omitempty"`
-
-	// UserName The name of a user, for display; at most 256 bytes.
-	//
-	// Example: Alice
-	UserName *UserName `json:"userName,omitempty"`
 }
 
 // UpdateRoomAttributesReply The version after the change, and the keys that were not changed.
@@ -4783,40 +3688,12 @@ type User struct {
 // Example: {"seat":3}
 type UserData = string
 
-// UserExtendedData Text of the application about the user, such as JSON: at most 2,048 bytes. Absent if it is
-// empty.
-//
-// Example: {"level":7}
-type UserExtendedData = string
-
 // UserID The ID that the application gives to a user: 1 to 64 ASCII letters, digits, punctuation
 // characters and spaces, with no space at its beginning or end, and without the segments `.`
 // and `..` between slashes or backslashes.
 //
 // Example: alice
 type UserID = string
-
-// UserInfoUpdatedEvent Members changed their profiles. A room whose `memberEvents` are not `names` does not publish
-// it.
-type UserInfoUpdatedEvent struct {
-	// Generation Identifies one lifetime of a room. A room that is destroyed and created again has a new
-	// generation.
-	Generation Generation `json:"generation"`
-
-	// RoomID The ID that the application gives to a room: 1 to 128 ASCII letters, digits, punctuation
-	// characters and spaces, with no space at its beginning or end, and without the segments `.`
-	// and `..` between slashes or backslashes.
-	//
-	//
-	// Example: class#1
-	RoomID RoomID `json:"roomID"`
-
-	// Seq The number of an event in its log, counted from 1 without gaps.
-	Seq Seq `json:"seq"`
-
-	// UserList The new profiles, with all their fields.
-	UserList []Profile `json:"userList"`
-}
 
 // UserListReply A page of users.
 type UserListReply struct {
@@ -4847,8 +3724,8 @@ type UserStatus struct {
 	LastSeenAt *time.Time `json:"lastSeenAt,omitempty"`
 
 	// State `online`: a session of the user has a stream, or had one within the last 30 seconds.
-	// `offline`: none has. `loggedOut`: none has, and the user logged out of the last one that had.
-	// `unknown`: the user does not exist, or the caller may not see the status.
+	// `offline`: none has. `loggedOut`: none has, and the user logged out of the last one that
+	// had. `unknown`: the user does not exist, or the caller may not see the status.
 	//
 	//
 	// Example: online
@@ -4880,9 +3757,9 @@ type UserStatusUpdatedEvent struct {
 //
 // A token without grants allows everything, except kicking members and changing the settings
 // of rooms. A token with any of the
-// claims `rooms`, `peers`, `media` and `updateProfile` allows only what they grant.
+// claims `rooms`, `peers` and `media` allows only what they grant.
 //
-// Example: {"aud":["parlor"],"exp":1795456800,"iat":1795453200,"iss":"https://id.example.com","media":true,"name":"Guest 17","nbf":1795453200,"peers":["alice","support-*"],"rooms":[{"attributes":true,"create":true,"join":true,"kick":true,"roomID":"class-7","send":true,"settings":true},{"join":true,"roomID":"hall-*"}],"sub":"guest-17","updateProfile":true}
+// Example: {"aud":["parlor"],"exp":1795456800,"iat":1795453200,"iss":"https://id.example.com","media":true,"name":"Guest 17","nbf":1795453200,"peers":["alice","support-*"],"rooms":[{"attributes":true,"create":true,"join":true,"kick":true,"roomID":"class-7","send":true,"settings":true},{"join":true,"roomID":"hall-*"}],"sub":"guest-17"}
 type UserTokenClaims struct {
 	// Aud The applications that the token is for; one string counts as a list of one. Must contain
 	// that of the server, if it is configured with one.
@@ -4920,48 +3797,7 @@ type UserTokenClaims struct {
 
 	// Sub The user.
 	Sub UserID `json:"sub"`
-
-	// UpdateProfile Whether the user may call `updateProfile`.
-	UpdateProfile *bool `json:"updateProfile,omitempty"`
 }
-
-// VideoContent The content of a message of kind `video`; absent if it was recalled.
-type VideoContent struct {
-	Kind VideoContentKind `json:"kind"`
-
-	// Media An uploaded file, as determined from its bytes. Fields that do not apply to its type are
-	// absent.
-	Media *Media `json:"media,omitempty"`
-}
-
-// VideoContentKind defines model for VideoContent.Kind.
-type VideoContentKind string
-
-// VideoMessageRequest A message of kind `video` to send.
-type VideoMessageRequest struct {
-	// ClientMessageID An ID chosen by the caller, which makes it safe to retry a message of a stored kind; at most
-	// 64 bytes.
-	ClientMessageID *ClientMessageID `json:"clientMessageID,omitempty"`
-
-	// ExtendedData Any text of the application that is delivered with the message; at most 1,024 bytes.
-	ExtendedData *ExtendedData           `json:"extendedData,omitempty"`
-	Kind         VideoMessageRequestKind `json:"kind"`
-
-	// MediaID The file in a message of kind `image`, `file`, `audio` or `video`: one that the sender has
-	// uploaded or, in a quoted message, one that the sender can read.
-	MediaID MediaIDRequest `json:"mediaID"`
-
-	// Priority Messages of low priority are shed first when a stream cannot keep up. A stored message is
-	// never shed.
-	Priority *Priority `json:"priority,omitempty"`
-
-	// To The users who can see the message, besides its sender; absent means everybody. Only messages
-	// to rooms have it. A message with `to` contains at most 100 files.
-	To *Audience `json:"to,omitempty"`
-}
-
-// VideoMessageRequestKind defines model for VideoMessageRequest.Kind.
-type VideoMessageRequestKind string
 
 // VoidTokensReply The time before which tokens are void, and the sessions that were ended.
 type VoidTokensReply struct {
@@ -5087,6 +3923,9 @@ type CannotReadHistory = Problem
 
 // CannotSetAttributes An error, in the format of RFC 9457.
 type CannotSetAttributes = Problem
+
+// ConversationNotFound An error, in the format of RFC 9457.
+type ConversationNotFound = Problem
 
 // InvalidRequest An error, in the format of RFC 9457.
 type InvalidRequest = Problem
@@ -5326,6 +4165,15 @@ type ListBlocksParams struct {
 	UserID *[]UserID `form:"userID,omitempty" json:"userID,omitempty"`
 }
 
+// ListConversationsParams defines parameters for ListConversations.
+type ListConversationsParams struct {
+	// Before Return only conversations whose newest message has a smaller seq.
+	Before *int64 `form:"before,omitempty" json:"before,omitempty"`
+
+	// Limit The maximum number of conversations in a page.
+	Limit *int `form:"limit,omitempty" json:"limit,omitempty"`
+}
+
 // StreamEventsParams defines parameters for StreamEvents.
 type StreamEventsParams struct {
 	// LastEventId The cursor to continue from. The header `Last-Event-ID`, which EventSource and other
@@ -5516,12 +4364,6 @@ type ListStatusesParams struct {
 	UserID StatusUsers `form:"userID" json:"userID"`
 }
 
-// QueryUsersParams defines parameters for QueryUsers.
-type QueryUsersParams struct {
-	// UserID The users. Each is returned once.
-	UserID []UserID `form:"userID" json:"userID"`
-}
-
 // ListPeerMessagesParams defines parameters for ListPeerMessages.
 type ListPeerMessagesParams struct {
 	// Before Return only messages with a smaller seq, those closest to it first.
@@ -5558,17 +4400,14 @@ type AdminSendMessageJSONRequestBody = AdminSendMessageRequest
 // AdminSendPeerMessageJSONRequestBody defines body for AdminSendPeerMessage for application/json ContentType.
 type AdminSendPeerMessageJSONRequestBody = AdminSendMessageRequest
 
-// AdminUpdateProfileJSONRequestBody defines body for AdminUpdateProfile for application/json ContentType.
-type AdminUpdateProfileJSONRequestBody = UpdateProfileRequest
-
 // AdminVoidTokensJSONRequestBody defines body for AdminVoidTokens for application/json ContentType.
 type AdminVoidTokensJSONRequestBody = VoidTokensRequest
 
+// ReadConversationJSONRequestBody defines body for ReadConversation for application/json ContentType.
+type ReadConversationJSONRequestBody = ReadConversationRequest
+
 // UploadMediaMultipartRequestBody defines body for UploadMedia for multipart/form-data ContentType.
 type UploadMediaMultipartRequestBody UploadMediaMultipartBody
-
-// UpdateProfileJSONRequestBody defines body for UpdateProfile for application/json ContentType.
-type UpdateProfileJSONRequestBody = UpdateProfileRequest
 
 // CreateRoomJSONRequestBody defines body for CreateRoom for application/json ContentType.
 type CreateRoomJSONRequestBody = CreateRoomRequest
@@ -5611,1614 +4450,6 @@ type SubscribeStatusesJSONRequestBody = SubscribeStatusesRequest
 
 // SendPeerMessageJSONRequestBody defines body for SendPeerMessage for application/json ContentType.
 type SendPeerMessageJSONRequestBody = SendMessageRequest
-
-// AsTextContent returns the union data inside the Message as a TextContent
-func (t Message) AsTextContent() (TextContent, error) {
-	var body TextContent
-	err := json.Unmarshal(t.union, &body)
-	return body, err
-}
-
-// FromTextContent overwrites any union data inside the Message as the provided TextContent
-func (t *Message) FromTextContent(v TextContent) error {
-	t.Kind = "text"
-	b, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	b, err = runtime.JSONMerge(b, []byte(`{"kind":"text"}`))
-	t.union = b
-	return err
-}
-
-// MergeTextContent performs a merge with any union data inside the Message, using the provided TextContent
-func (t *Message) MergeTextContent(v TextContent) error {
-	t.Kind = "text"
-	b, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	b, err = runtime.JSONMerge(b, []byte(`{"kind":"text"}`))
-	if err != nil {
-		return err
-	}
-
-	merged, err := runtime.JSONMerge(t.union, b)
-	t.union = merged
-	return err
-}
-
-// AsCommandContent returns the union data inside the Message as a CommandContent
-func (t Message) AsCommandContent() (CommandContent, error) {
-	var body CommandContent
-	err := json.Unmarshal(t.union, &body)
-	return body, err
-}
-
-// FromCommandContent overwrites any union data inside the Message as the provided CommandContent
-func (t *Message) FromCommandContent(v CommandContent) error {
-	t.Kind = "command"
-	b, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	b, err = runtime.JSONMerge(b, []byte(`{"kind":"command"}`))
-	t.union = b
-	return err
-}
-
-// MergeCommandContent performs a merge with any union data inside the Message, using the provided CommandContent
-func (t *Message) MergeCommandContent(v CommandContent) error {
-	t.Kind = "command"
-	b, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	b, err = runtime.JSONMerge(b, []byte(`{"kind":"command"}`))
-	if err != nil {
-		return err
-	}
-
-	merged, err := runtime.JSONMerge(t.union, b)
-	t.union = merged
-	return err
-}
-
-// AsBarrageContent returns the union data inside the Message as a BarrageContent
-func (t Message) AsBarrageContent() (BarrageContent, error) {
-	var body BarrageContent
-	err := json.Unmarshal(t.union, &body)
-	return body, err
-}
-
-// FromBarrageContent overwrites any union data inside the Message as the provided BarrageContent
-func (t *Message) FromBarrageContent(v BarrageContent) error {
-	t.Kind = "barrage"
-	b, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	b, err = runtime.JSONMerge(b, []byte(`{"kind":"barrage"}`))
-	t.union = b
-	return err
-}
-
-// MergeBarrageContent performs a merge with any union data inside the Message, using the provided BarrageContent
-func (t *Message) MergeBarrageContent(v BarrageContent) error {
-	t.Kind = "barrage"
-	b, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	b, err = runtime.JSONMerge(b, []byte(`{"kind":"barrage"}`))
-	if err != nil {
-		return err
-	}
-
-	merged, err := runtime.JSONMerge(t.union, b)
-	t.union = merged
-	return err
-}
-
-// AsCustomContent returns the union data inside the Message as a CustomContent
-func (t Message) AsCustomContent() (CustomContent, error) {
-	var body CustomContent
-	err := json.Unmarshal(t.union, &body)
-	return body, err
-}
-
-// FromCustomContent overwrites any union data inside the Message as the provided CustomContent
-func (t *Message) FromCustomContent(v CustomContent) error {
-	t.Kind = "custom"
-	b, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	b, err = runtime.JSONMerge(b, []byte(`{"kind":"custom"}`))
-	t.union = b
-	return err
-}
-
-// MergeCustomContent performs a merge with any union data inside the Message, using the provided CustomContent
-func (t *Message) MergeCustomContent(v CustomContent) error {
-	t.Kind = "custom"
-	b, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	b, err = runtime.JSONMerge(b, []byte(`{"kind":"custom"}`))
-	if err != nil {
-		return err
-	}
-
-	merged, err := runtime.JSONMerge(t.union, b)
-	t.union = merged
-	return err
-}
-
-// AsCombineContent returns the union data inside the Message as a CombineContent
-func (t Message) AsCombineContent() (CombineContent, error) {
-	var body CombineContent
-	err := json.Unmarshal(t.union, &body)
-	return body, err
-}
-
-// FromCombineContent overwrites any union data inside the Message as the provided CombineContent
-func (t *Message) FromCombineContent(v CombineContent) error {
-	t.Kind = "combine"
-	b, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	b, err = runtime.JSONMerge(b, []byte(`{"kind":"combine"}`))
-	t.union = b
-	return err
-}
-
-// MergeCombineContent performs a merge with any union data inside the Message, using the provided CombineContent
-func (t *Message) MergeCombineContent(v CombineContent) error {
-	t.Kind = "combine"
-	b, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	b, err = runtime.JSONMerge(b, []byte(`{"kind":"combine"}`))
-	if err != nil {
-		return err
-	}
-
-	merged, err := runtime.JSONMerge(t.union, b)
-	t.union = merged
-	return err
-}
-
-// AsImageContent returns the union data inside the Message as a ImageContent
-func (t Message) AsImageContent() (ImageContent, error) {
-	var body ImageContent
-	err := json.Unmarshal(t.union, &body)
-	return body, err
-}
-
-// FromImageContent overwrites any union data inside the Message as the provided ImageContent
-func (t *Message) FromImageContent(v ImageContent) error {
-	t.Kind = "image"
-	b, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	b, err = runtime.JSONMerge(b, []byte(`{"kind":"image"}`))
-	t.union = b
-	return err
-}
-
-// MergeImageContent performs a merge with any union data inside the Message, using the provided ImageContent
-func (t *Message) MergeImageContent(v ImageContent) error {
-	t.Kind = "image"
-	b, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	b, err = runtime.JSONMerge(b, []byte(`{"kind":"image"}`))
-	if err != nil {
-		return err
-	}
-
-	merged, err := runtime.JSONMerge(t.union, b)
-	t.union = merged
-	return err
-}
-
-// AsFileContent returns the union data inside the Message as a FileContent
-func (t Message) AsFileContent() (FileContent, error) {
-	var body FileContent
-	err := json.Unmarshal(t.union, &body)
-	return body, err
-}
-
-// FromFileContent overwrites any union data inside the Message as the provided FileContent
-func (t *Message) FromFileContent(v FileContent) error {
-	t.Kind = "file"
-	b, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	b, err = runtime.JSONMerge(b, []byte(`{"kind":"file"}`))
-	t.union = b
-	return err
-}
-
-// MergeFileContent performs a merge with any union data inside the Message, using the provided FileContent
-func (t *Message) MergeFileContent(v FileContent) error {
-	t.Kind = "file"
-	b, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	b, err = runtime.JSONMerge(b, []byte(`{"kind":"file"}`))
-	if err != nil {
-		return err
-	}
-
-	merged, err := runtime.JSONMerge(t.union, b)
-	t.union = merged
-	return err
-}
-
-// AsAudioContent returns the union data inside the Message as a AudioContent
-func (t Message) AsAudioContent() (AudioContent, error) {
-	var body AudioContent
-	err := json.Unmarshal(t.union, &body)
-	return body, err
-}
-
-// FromAudioContent overwrites any union data inside the Message as the provided AudioContent
-func (t *Message) FromAudioContent(v AudioContent) error {
-	t.Kind = "audio"
-	b, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	b, err = runtime.JSONMerge(b, []byte(`{"kind":"audio"}`))
-	t.union = b
-	return err
-}
-
-// MergeAudioContent performs a merge with any union data inside the Message, using the provided AudioContent
-func (t *Message) MergeAudioContent(v AudioContent) error {
-	t.Kind = "audio"
-	b, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	b, err = runtime.JSONMerge(b, []byte(`{"kind":"audio"}`))
-	if err != nil {
-		return err
-	}
-
-	merged, err := runtime.JSONMerge(t.union, b)
-	t.union = merged
-	return err
-}
-
-// AsVideoContent returns the union data inside the Message as a VideoContent
-func (t Message) AsVideoContent() (VideoContent, error) {
-	var body VideoContent
-	err := json.Unmarshal(t.union, &body)
-	return body, err
-}
-
-// FromVideoContent overwrites any union data inside the Message as the provided VideoContent
-func (t *Message) FromVideoContent(v VideoContent) error {
-	t.Kind = "video"
-	b, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	b, err = runtime.JSONMerge(b, []byte(`{"kind":"video"}`))
-	t.union = b
-	return err
-}
-
-// MergeVideoContent performs a merge with any union data inside the Message, using the provided VideoContent
-func (t *Message) MergeVideoContent(v VideoContent) error {
-	t.Kind = "video"
-	b, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	b, err = runtime.JSONMerge(b, []byte(`{"kind":"video"}`))
-	if err != nil {
-		return err
-	}
-
-	merged, err := runtime.JSONMerge(t.union, b)
-	t.union = merged
-	return err
-}
-
-func (t Message) Discriminator() (string, error) {
-	var discriminator struct {
-		Discriminator string `json:"kind"`
-	}
-	err := json.Unmarshal(t.union, &discriminator)
-	return discriminator.Discriminator, err
-}
-
-func (t Message) ValueByDiscriminator() (interface{}, error) {
-	discriminator, err := t.Discriminator()
-	if err != nil {
-		return nil, err
-	}
-	switch discriminator {
-	case "audio":
-		return t.AsAudioContent()
-	case "barrage":
-		return t.AsBarrageContent()
-	case "combine":
-		return t.AsCombineContent()
-	case "command":
-		return t.AsCommandContent()
-	case "custom":
-		return t.AsCustomContent()
-	case "file":
-		return t.AsFileContent()
-	case "image":
-		return t.AsImageContent()
-	case "text":
-		return t.AsTextContent()
-	case "video":
-		return t.AsVideoContent()
-	default:
-		return nil, errors.New("unknown discriminator value: " + discriminator)
-	}
-}
-
-func (t Message) MarshalJSON() ([]byte, error) {
-	b, err := t.union.MarshalJSON()
-	if err != nil {
-		return nil, err
-	}
-	object := make(map[string]json.RawMessage)
-	if t.union != nil {
-		err = json.Unmarshal(b, &object)
-		if err != nil {
-			return nil, err
-		}
-	}
-
-	if t.ClientMessageID != nil {
-		object["clientMessageID"], err = json.Marshal(t.ClientMessageID)
-		if err != nil {
-			return nil, fmt.Errorf("error marshaling 'clientMessageID': %w", err)
-		}
-	}
-
-	if t.ExtendedData != nil {
-		object["extendedData"], err = json.Marshal(t.ExtendedData)
-		if err != nil {
-			return nil, fmt.Errorf("error marshaling 'extendedData': %w", err)
-		}
-	}
-
-	object["kind"], err = json.Marshal(t.Kind)
-	if err != nil {
-		return nil, fmt.Errorf("error marshaling 'kind': %w", err)
-	}
-
-	object["messageID"], err = json.Marshal(t.MessageID)
-	if err != nil {
-		return nil, fmt.Errorf("error marshaling 'messageID': %w", err)
-	}
-
-	object["priority"], err = json.Marshal(t.Priority)
-	if err != nil {
-		return nil, fmt.Errorf("error marshaling 'priority': %w", err)
-	}
-
-	if t.Recalled != nil {
-		object["recalled"], err = json.Marshal(t.Recalled)
-		if err != nil {
-			return nil, fmt.Errorf("error marshaling 'recalled': %w", err)
-		}
-	}
-
-	if t.RoomID != nil {
-		object["roomID"], err = json.Marshal(t.RoomID)
-		if err != nil {
-			return nil, fmt.Errorf("error marshaling 'roomID': %w", err)
-		}
-	}
-
-	object["sender"], err = json.Marshal(t.Sender)
-	if err != nil {
-		return nil, fmt.Errorf("error marshaling 'sender': %w", err)
-	}
-
-	object["sentAt"], err = json.Marshal(t.SentAt)
-	if err != nil {
-		return nil, fmt.Errorf("error marshaling 'sentAt': %w", err)
-	}
-
-	if t.Seq != nil {
-		object["seq"], err = json.Marshal(t.Seq)
-		if err != nil {
-			return nil, fmt.Errorf("error marshaling 'seq': %w", err)
-		}
-	}
-
-	if t.To != nil {
-		object["to"], err = json.Marshal(t.To)
-		if err != nil {
-			return nil, fmt.Errorf("error marshaling 'to': %w", err)
-		}
-	}
-
-	if t.UserID != nil {
-		object["userID"], err = json.Marshal(t.UserID)
-		if err != nil {
-			return nil, fmt.Errorf("error marshaling 'userID': %w", err)
-		}
-	}
-	b, err = json.Marshal(object)
-	return b, err
-}
-
-func (t *Message) UnmarshalJSON(b []byte) error {
-	err := t.union.UnmarshalJSON(b)
-	if err != nil {
-		return err
-	}
-	object := make(map[string]json.RawMessage)
-	err = json.Unmarshal(b, &object)
-	if err != nil {
-		return err
-	}
-
-	if raw, found := object["clientMessageID"]; found {
-		err = json.Unmarshal(raw, &t.ClientMessageID)
-		if err != nil {
-			return fmt.Errorf("error reading 'clientMessageID': %w", err)
-		}
-	}
-
-	if raw, found := object["extendedData"]; found {
-		err = json.Unmarshal(raw, &t.ExtendedData)
-		if err != nil {
-			return fmt.Errorf("error reading 'extendedData': %w", err)
-		}
-	}
-
-	if raw, found := object["kind"]; found {
-		err = json.Unmarshal(raw, &t.Kind)
-		if err != nil {
-			return fmt.Errorf("error reading 'kind': %w", err)
-		}
-	}
-
-	if raw, found := object["messageID"]; found {
-		err = json.Unmarshal(raw, &t.MessageID)
-		if err != nil {
-			return fmt.Errorf("error reading 'messageID': %w", err)
-		}
-	}
-
-	if raw, found := object["priority"]; found {
-		err = json.Unmarshal(raw, &t.Priority)
-		if err != nil {
-			return fmt.Errorf("error reading 'priority': %w", err)
-		}
-	}
-
-	if raw, found := object["recalled"]; found {
-		err = json.Unmarshal(raw, &t.Recalled)
-		if err != nil {
-			return fmt.Errorf("error reading 'recalled': %w", err)
-		}
-	}
-
-	if raw, found := object["roomID"]; found {
-		err = json.Unmarshal(raw, &t.RoomID)
-		if err != nil {
-			return fmt.Errorf("error reading 'roomID': %w", err)
-		}
-	}
-
-	if raw, found := object["sender"]; found {
-		err = json.Unmarshal(raw, &t.Sender)
-		if err != nil {
-			return fmt.Errorf("error reading 'sender': %w", err)
-		}
-	}
-
-	if raw, found := object["sentAt"]; found {
-		err = json.Unmarshal(raw, &t.SentAt)
-		if err != nil {
-			return fmt.Errorf("error reading 'sentAt': %w", err)
-		}
-	}
-
-	if raw, found := object["seq"]; found {
-		err = json.Unmarshal(raw, &t.Seq)
-		if err != nil {
-			return fmt.Errorf("error reading 'seq': %w", err)
-		}
-	}
-
-	if raw, found := object["to"]; found {
-		err = json.Unmarshal(raw, &t.To)
-		if err != nil {
-			return fmt.Errorf("error reading 'to': %w", err)
-		}
-	}
-
-	if raw, found := object["userID"]; found {
-		err = json.Unmarshal(raw, &t.UserID)
-		if err != nil {
-			return fmt.Errorf("error reading 'userID': %w", err)
-		}
-	}
-
-	return err
-}
-
-// AsQuotedText returns the union data inside the QuotedMessage as a QuotedText
-func (t QuotedMessage) AsQuotedText() (QuotedText, error) {
-	var body QuotedText
-	err := json.Unmarshal(t.union, &body)
-	return body, err
-}
-
-// FromQuotedText overwrites any union data inside the QuotedMessage as the provided QuotedText
-func (t *QuotedMessage) FromQuotedText(v QuotedText) error {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	b, err = runtime.JSONMerge(b, []byte(`{"kind":"text"}`))
-	t.union = b
-	return err
-}
-
-// MergeQuotedText performs a merge with any union data inside the QuotedMessage, using the provided QuotedText
-func (t *QuotedMessage) MergeQuotedText(v QuotedText) error {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	b, err = runtime.JSONMerge(b, []byte(`{"kind":"text"}`))
-	if err != nil {
-		return err
-	}
-
-	merged, err := runtime.JSONMerge(t.union, b)
-	t.union = merged
-	return err
-}
-
-// AsQuotedCommand returns the union data inside the QuotedMessage as a QuotedCommand
-func (t QuotedMessage) AsQuotedCommand() (QuotedCommand, error) {
-	var body QuotedCommand
-	err := json.Unmarshal(t.union, &body)
-	return body, err
-}
-
-// FromQuotedCommand overwrites any union data inside the QuotedMessage as the provided QuotedCommand
-func (t *QuotedMessage) FromQuotedCommand(v QuotedCommand) error {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	b, err = runtime.JSONMerge(b, []byte(`{"kind":"command"}`))
-	t.union = b
-	return err
-}
-
-// MergeQuotedCommand performs a merge with any union data inside the QuotedMessage, using the provided QuotedCommand
-func (t *QuotedMessage) MergeQuotedCommand(v QuotedCommand) error {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	b, err = runtime.JSONMerge(b, []byte(`{"kind":"command"}`))
-	if err != nil {
-		return err
-	}
-
-	merged, err := runtime.JSONMerge(t.union, b)
-	t.union = merged
-	return err
-}
-
-// AsQuotedBarrage returns the union data inside the QuotedMessage as a QuotedBarrage
-func (t QuotedMessage) AsQuotedBarrage() (QuotedBarrage, error) {
-	var body QuotedBarrage
-	err := json.Unmarshal(t.union, &body)
-	return body, err
-}
-
-// FromQuotedBarrage overwrites any union data inside the QuotedMessage as the provided QuotedBarrage
-func (t *QuotedMessage) FromQuotedBarrage(v QuotedBarrage) error {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	b, err = runtime.JSONMerge(b, []byte(`{"kind":"barrage"}`))
-	t.union = b
-	return err
-}
-
-// MergeQuotedBarrage performs a merge with any union data inside the QuotedMessage, using the provided QuotedBarrage
-func (t *QuotedMessage) MergeQuotedBarrage(v QuotedBarrage) error {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	b, err = runtime.JSONMerge(b, []byte(`{"kind":"barrage"}`))
-	if err != nil {
-		return err
-	}
-
-	merged, err := runtime.JSONMerge(t.union, b)
-	t.union = merged
-	return err
-}
-
-// AsQuotedCustom returns the union data inside the QuotedMessage as a QuotedCustom
-func (t QuotedMessage) AsQuotedCustom() (QuotedCustom, error) {
-	var body QuotedCustom
-	err := json.Unmarshal(t.union, &body)
-	return body, err
-}
-
-// FromQuotedCustom overwrites any union data inside the QuotedMessage as the provided QuotedCustom
-func (t *QuotedMessage) FromQuotedCustom(v QuotedCustom) error {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	b, err = runtime.JSONMerge(b, []byte(`{"kind":"custom"}`))
-	t.union = b
-	return err
-}
-
-// MergeQuotedCustom performs a merge with any union data inside the QuotedMessage, using the provided QuotedCustom
-func (t *QuotedMessage) MergeQuotedCustom(v QuotedCustom) error {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	b, err = runtime.JSONMerge(b, []byte(`{"kind":"custom"}`))
-	if err != nil {
-		return err
-	}
-
-	merged, err := runtime.JSONMerge(t.union, b)
-	t.union = merged
-	return err
-}
-
-// AsQuotedCombine returns the union data inside the QuotedMessage as a QuotedCombine
-func (t QuotedMessage) AsQuotedCombine() (QuotedCombine, error) {
-	var body QuotedCombine
-	err := json.Unmarshal(t.union, &body)
-	return body, err
-}
-
-// FromQuotedCombine overwrites any union data inside the QuotedMessage as the provided QuotedCombine
-func (t *QuotedMessage) FromQuotedCombine(v QuotedCombine) error {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	b, err = runtime.JSONMerge(b, []byte(`{"kind":"combine"}`))
-	t.union = b
-	return err
-}
-
-// MergeQuotedCombine performs a merge with any union data inside the QuotedMessage, using the provided QuotedCombine
-func (t *QuotedMessage) MergeQuotedCombine(v QuotedCombine) error {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	b, err = runtime.JSONMerge(b, []byte(`{"kind":"combine"}`))
-	if err != nil {
-		return err
-	}
-
-	merged, err := runtime.JSONMerge(t.union, b)
-	t.union = merged
-	return err
-}
-
-// AsQuotedImage returns the union data inside the QuotedMessage as a QuotedImage
-func (t QuotedMessage) AsQuotedImage() (QuotedImage, error) {
-	var body QuotedImage
-	err := json.Unmarshal(t.union, &body)
-	return body, err
-}
-
-// FromQuotedImage overwrites any union data inside the QuotedMessage as the provided QuotedImage
-func (t *QuotedMessage) FromQuotedImage(v QuotedImage) error {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	b, err = runtime.JSONMerge(b, []byte(`{"kind":"image"}`))
-	t.union = b
-	return err
-}
-
-// MergeQuotedImage performs a merge with any union data inside the QuotedMessage, using the provided QuotedImage
-func (t *QuotedMessage) MergeQuotedImage(v QuotedImage) error {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	b, err = runtime.JSONMerge(b, []byte(`{"kind":"image"}`))
-	if err != nil {
-		return err
-	}
-
-	merged, err := runtime.JSONMerge(t.union, b)
-	t.union = merged
-	return err
-}
-
-// AsQuotedFile returns the union data inside the QuotedMessage as a QuotedFile
-func (t QuotedMessage) AsQuotedFile() (QuotedFile, error) {
-	var body QuotedFile
-	err := json.Unmarshal(t.union, &body)
-	return body, err
-}
-
-// FromQuotedFile overwrites any union data inside the QuotedMessage as the provided QuotedFile
-func (t *QuotedMessage) FromQuotedFile(v QuotedFile) error {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	b, err = runtime.JSONMerge(b, []byte(`{"kind":"file"}`))
-	t.union = b
-	return err
-}
-
-// MergeQuotedFile performs a merge with any union data inside the QuotedMessage, using the provided QuotedFile
-func (t *QuotedMessage) MergeQuotedFile(v QuotedFile) error {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	b, err = runtime.JSONMerge(b, []byte(`{"kind":"file"}`))
-	if err != nil {
-		return err
-	}
-
-	merged, err := runtime.JSONMerge(t.union, b)
-	t.union = merged
-	return err
-}
-
-// AsQuotedAudio returns the union data inside the QuotedMessage as a QuotedAudio
-func (t QuotedMessage) AsQuotedAudio() (QuotedAudio, error) {
-	var body QuotedAudio
-	err := json.Unmarshal(t.union, &body)
-	return body, err
-}
-
-// FromQuotedAudio overwrites any union data inside the QuotedMessage as the provided QuotedAudio
-func (t *QuotedMessage) FromQuotedAudio(v QuotedAudio) error {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	b, err = runtime.JSONMerge(b, []byte(`{"kind":"audio"}`))
-	t.union = b
-	return err
-}
-
-// MergeQuotedAudio performs a merge with any union data inside the QuotedMessage, using the provided QuotedAudio
-func (t *QuotedMessage) MergeQuotedAudio(v QuotedAudio) error {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	b, err = runtime.JSONMerge(b, []byte(`{"kind":"audio"}`))
-	if err != nil {
-		return err
-	}
-
-	merged, err := runtime.JSONMerge(t.union, b)
-	t.union = merged
-	return err
-}
-
-// AsQuotedVideo returns the union data inside the QuotedMessage as a QuotedVideo
-func (t QuotedMessage) AsQuotedVideo() (QuotedVideo, error) {
-	var body QuotedVideo
-	err := json.Unmarshal(t.union, &body)
-	return body, err
-}
-
-// FromQuotedVideo overwrites any union data inside the QuotedMessage as the provided QuotedVideo
-func (t *QuotedMessage) FromQuotedVideo(v QuotedVideo) error {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	b, err = runtime.JSONMerge(b, []byte(`{"kind":"video"}`))
-	t.union = b
-	return err
-}
-
-// MergeQuotedVideo performs a merge with any union data inside the QuotedMessage, using the provided QuotedVideo
-func (t *QuotedMessage) MergeQuotedVideo(v QuotedVideo) error {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	b, err = runtime.JSONMerge(b, []byte(`{"kind":"video"}`))
-	if err != nil {
-		return err
-	}
-
-	merged, err := runtime.JSONMerge(t.union, b)
-	t.union = merged
-	return err
-}
-
-func (t QuotedMessage) Discriminator() (string, error) {
-	var discriminator struct {
-		Discriminator string `json:"kind"`
-	}
-	err := json.Unmarshal(t.union, &discriminator)
-	return discriminator.Discriminator, err
-}
-
-func (t QuotedMessage) ValueByDiscriminator() (interface{}, error) {
-	discriminator, err := t.Discriminator()
-	if err != nil {
-		return nil, err
-	}
-	switch discriminator {
-	case "audio":
-		return t.AsQuotedAudio()
-	case "barrage":
-		return t.AsQuotedBarrage()
-	case "combine":
-		return t.AsQuotedCombine()
-	case "command":
-		return t.AsQuotedCommand()
-	case "custom":
-		return t.AsQuotedCustom()
-	case "file":
-		return t.AsQuotedFile()
-	case "image":
-		return t.AsQuotedImage()
-	case "text":
-		return t.AsQuotedText()
-	case "video":
-		return t.AsQuotedVideo()
-	default:
-		return nil, errors.New("unknown discriminator value: " + discriminator)
-	}
-}
-
-func (t QuotedMessage) MarshalJSON() ([]byte, error) {
-	b, err := t.union.MarshalJSON()
-	return b, err
-}
-
-func (t *QuotedMessage) UnmarshalJSON(b []byte) error {
-	err := t.union.UnmarshalJSON(b)
-	return err
-}
-
-// AsQuotedTextRequest returns the union data inside the QuotedMessageRequest as a QuotedTextRequest
-func (t QuotedMessageRequest) AsQuotedTextRequest() (QuotedTextRequest, error) {
-	var body QuotedTextRequest
-	err := json.Unmarshal(t.union, &body)
-	return body, err
-}
-
-// FromQuotedTextRequest overwrites any union data inside the QuotedMessageRequest as the provided QuotedTextRequest
-func (t *QuotedMessageRequest) FromQuotedTextRequest(v QuotedTextRequest) error {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	b, err = runtime.JSONMerge(b, []byte(`{"kind":"text"}`))
-	t.union = b
-	return err
-}
-
-// MergeQuotedTextRequest performs a merge with any union data inside the QuotedMessageRequest, using the provided QuotedTextRequest
-func (t *QuotedMessageRequest) MergeQuotedTextRequest(v QuotedTextRequest) error {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	b, err = runtime.JSONMerge(b, []byte(`{"kind":"text"}`))
-	if err != nil {
-		return err
-	}
-
-	merged, err := runtime.JSONMerge(t.union, b)
-	t.union = merged
-	return err
-}
-
-// AsQuotedCommandRequest returns the union data inside the QuotedMessageRequest as a QuotedCommandRequest
-func (t QuotedMessageRequest) AsQuotedCommandRequest() (QuotedCommandRequest, error) {
-	var body QuotedCommandRequest
-	err := json.Unmarshal(t.union, &body)
-	return body, err
-}
-
-// FromQuotedCommandRequest overwrites any union data inside the QuotedMessageRequest as the provided QuotedCommandRequest
-func (t *QuotedMessageRequest) FromQuotedCommandRequest(v QuotedCommandRequest) error {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	b, err = runtime.JSONMerge(b, []byte(`{"kind":"command"}`))
-	t.union = b
-	return err
-}
-
-// MergeQuotedCommandRequest performs a merge with any union data inside the QuotedMessageRequest, using the provided QuotedCommandRequest
-func (t *QuotedMessageRequest) MergeQuotedCommandRequest(v QuotedCommandRequest) error {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	b, err = runtime.JSONMerge(b, []byte(`{"kind":"command"}`))
-	if err != nil {
-		return err
-	}
-
-	merged, err := runtime.JSONMerge(t.union, b)
-	t.union = merged
-	return err
-}
-
-// AsQuotedBarrageRequest returns the union data inside the QuotedMessageRequest as a QuotedBarrageRequest
-func (t QuotedMessageRequest) AsQuotedBarrageRequest() (QuotedBarrageRequest, error) {
-	var body QuotedBarrageRequest
-	err := json.Unmarshal(t.union, &body)
-	return body, err
-}
-
-// FromQuotedBarrageRequest overwrites any union data inside the QuotedMessageRequest as the provided QuotedBarrageRequest
-func (t *QuotedMessageRequest) FromQuotedBarrageRequest(v QuotedBarrageRequest) error {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	b, err = runtime.JSONMerge(b, []byte(`{"kind":"barrage"}`))
-	t.union = b
-	return err
-}
-
-// MergeQuotedBarrageRequest performs a merge with any union data inside the QuotedMessageRequest, using the provided QuotedBarrageRequest
-func (t *QuotedMessageRequest) MergeQuotedBarrageRequest(v QuotedBarrageRequest) error {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	b, err = runtime.JSONMerge(b, []byte(`{"kind":"barrage"}`))
-	if err != nil {
-		return err
-	}
-
-	merged, err := runtime.JSONMerge(t.union, b)
-	t.union = merged
-	return err
-}
-
-// AsQuotedCustomRequest returns the union data inside the QuotedMessageRequest as a QuotedCustomRequest
-func (t QuotedMessageRequest) AsQuotedCustomRequest() (QuotedCustomRequest, error) {
-	var body QuotedCustomRequest
-	err := json.Unmarshal(t.union, &body)
-	return body, err
-}
-
-// FromQuotedCustomRequest overwrites any union data inside the QuotedMessageRequest as the provided QuotedCustomRequest
-func (t *QuotedMessageRequest) FromQuotedCustomRequest(v QuotedCustomRequest) error {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	b, err = runtime.JSONMerge(b, []byte(`{"kind":"custom"}`))
-	t.union = b
-	return err
-}
-
-// MergeQuotedCustomRequest performs a merge with any union data inside the QuotedMessageRequest, using the provided QuotedCustomRequest
-func (t *QuotedMessageRequest) MergeQuotedCustomRequest(v QuotedCustomRequest) error {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	b, err = runtime.JSONMerge(b, []byte(`{"kind":"custom"}`))
-	if err != nil {
-		return err
-	}
-
-	merged, err := runtime.JSONMerge(t.union, b)
-	t.union = merged
-	return err
-}
-
-// AsQuotedCombineRequest returns the union data inside the QuotedMessageRequest as a QuotedCombineRequest
-func (t QuotedMessageRequest) AsQuotedCombineRequest() (QuotedCombineRequest, error) {
-	var body QuotedCombineRequest
-	err := json.Unmarshal(t.union, &body)
-	return body, err
-}
-
-// FromQuotedCombineRequest overwrites any union data inside the QuotedMessageRequest as the provided QuotedCombineRequest
-func (t *QuotedMessageRequest) FromQuotedCombineRequest(v QuotedCombineRequest) error {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	b, err = runtime.JSONMerge(b, []byte(`{"kind":"combine"}`))
-	t.union = b
-	return err
-}
-
-// MergeQuotedCombineRequest performs a merge with any union data inside the QuotedMessageRequest, using the provided QuotedCombineRequest
-func (t *QuotedMessageRequest) MergeQuotedCombineRequest(v QuotedCombineRequest) error {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	b, err = runtime.JSONMerge(b, []byte(`{"kind":"combine"}`))
-	if err != nil {
-		return err
-	}
-
-	merged, err := runtime.JSONMerge(t.union, b)
-	t.union = merged
-	return err
-}
-
-// AsQuotedImageRequest returns the union data inside the QuotedMessageRequest as a QuotedImageRequest
-func (t QuotedMessageRequest) AsQuotedImageRequest() (QuotedImageRequest, error) {
-	var body QuotedImageRequest
-	err := json.Unmarshal(t.union, &body)
-	return body, err
-}
-
-// FromQuotedImageRequest overwrites any union data inside the QuotedMessageRequest as the provided QuotedImageRequest
-func (t *QuotedMessageRequest) FromQuotedImageRequest(v QuotedImageRequest) error {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	b, err = runtime.JSONMerge(b, []byte(`{"kind":"image"}`))
-	t.union = b
-	return err
-}
-
-// MergeQuotedImageRequest performs a merge with any union data inside the QuotedMessageRequest, using the provided QuotedImageRequest
-func (t *QuotedMessageRequest) MergeQuotedImageRequest(v QuotedImageRequest) error {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	b, err = runtime.JSONMerge(b, []byte(`{"kind":"image"}`))
-	if err != nil {
-		return err
-	}
-
-	merged, err := runtime.JSONMerge(t.union, b)
-	t.union = merged
-	return err
-}
-
-// AsQuotedFileRequest returns the union data inside the QuotedMessageRequest as a QuotedFileRequest
-func (t QuotedMessageRequest) AsQuotedFileRequest() (QuotedFileRequest, error) {
-	var body QuotedFileRequest
-	err := json.Unmarshal(t.union, &body)
-	return body, err
-}
-
-// FromQuotedFileRequest overwrites any union data inside the QuotedMessageRequest as the provided QuotedFileRequest
-func (t *QuotedMessageRequest) FromQuotedFileRequest(v QuotedFileRequest) error {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	b, err = runtime.JSONMerge(b, []byte(`{"kind":"file"}`))
-	t.union = b
-	return err
-}
-
-// MergeQuotedFileRequest performs a merge with any union data inside the QuotedMessageRequest, using the provided QuotedFileRequest
-func (t *QuotedMessageRequest) MergeQuotedFileRequest(v QuotedFileRequest) error {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	b, err = runtime.JSONMerge(b, []byte(`{"kind":"file"}`))
-	if err != nil {
-		return err
-	}
-
-	merged, err := runtime.JSONMerge(t.union, b)
-	t.union = merged
-	return err
-}
-
-// AsQuotedAudioRequest returns the union data inside the QuotedMessageRequest as a QuotedAudioRequest
-func (t QuotedMessageRequest) AsQuotedAudioRequest() (QuotedAudioRequest, error) {
-	var body QuotedAudioRequest
-	err := json.Unmarshal(t.union, &body)
-	return body, err
-}
-
-// FromQuotedAudioRequest overwrites any union data inside the QuotedMessageRequest as the provided QuotedAudioRequest
-func (t *QuotedMessageRequest) FromQuotedAudioRequest(v QuotedAudioRequest) error {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	b, err = runtime.JSONMerge(b, []byte(`{"kind":"audio"}`))
-	t.union = b
-	return err
-}
-
-// MergeQuotedAudioRequest performs a merge with any union data inside the QuotedMessageRequest, using the provided QuotedAudioRequest
-func (t *QuotedMessageRequest) MergeQuotedAudioRequest(v QuotedAudioRequest) error {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	b, err = runtime.JSONMerge(b, []byte(`{"kind":"audio"}`))
-	if err != nil {
-		return err
-	}
-
-	merged, err := runtime.JSONMerge(t.union, b)
-	t.union = merged
-	return err
-}
-
-// AsQuotedVideoRequest returns the union data inside the QuotedMessageRequest as a QuotedVideoRequest
-func (t QuotedMessageRequest) AsQuotedVideoRequest() (QuotedVideoRequest, error) {
-	var body QuotedVideoRequest
-	err := json.Unmarshal(t.union, &body)
-	return body, err
-}
-
-// FromQuotedVideoRequest overwrites any union data inside the QuotedMessageRequest as the provided QuotedVideoRequest
-func (t *QuotedMessageRequest) FromQuotedVideoRequest(v QuotedVideoRequest) error {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	b, err = runtime.JSONMerge(b, []byte(`{"kind":"video"}`))
-	t.union = b
-	return err
-}
-
-// MergeQuotedVideoRequest performs a merge with any union data inside the QuotedMessageRequest, using the provided QuotedVideoRequest
-func (t *QuotedMessageRequest) MergeQuotedVideoRequest(v QuotedVideoRequest) error {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	b, err = runtime.JSONMerge(b, []byte(`{"kind":"video"}`))
-	if err != nil {
-		return err
-	}
-
-	merged, err := runtime.JSONMerge(t.union, b)
-	t.union = merged
-	return err
-}
-
-func (t QuotedMessageRequest) Discriminator() (string, error) {
-	var discriminator struct {
-		Discriminator string `json:"kind"`
-	}
-	err := json.Unmarshal(t.union, &discriminator)
-	return discriminator.Discriminator, err
-}
-
-func (t QuotedMessageRequest) ValueByDiscriminator() (interface{}, error) {
-	discriminator, err := t.Discriminator()
-	if err != nil {
-		return nil, err
-	}
-	switch discriminator {
-	case "audio":
-		return t.AsQuotedAudioRequest()
-	case "barrage":
-		return t.AsQuotedBarrageRequest()
-	case "combine":
-		return t.AsQuotedCombineRequest()
-	case "command":
-		return t.AsQuotedCommandRequest()
-	case "custom":
-		return t.AsQuotedCustomRequest()
-	case "file":
-		return t.AsQuotedFileRequest()
-	case "image":
-		return t.AsQuotedImageRequest()
-	case "text":
-		return t.AsQuotedTextRequest()
-	case "video":
-		return t.AsQuotedVideoRequest()
-	default:
-		return nil, errors.New("unknown discriminator value: " + discriminator)
-	}
-}
-
-func (t QuotedMessageRequest) MarshalJSON() ([]byte, error) {
-	b, err := t.union.MarshalJSON()
-	return b, err
-}
-
-func (t *QuotedMessageRequest) UnmarshalJSON(b []byte) error {
-	err := t.union.UnmarshalJSON(b)
-	return err
-}
-
-// AsTextMessageRequest returns the union data inside the SendMessageRequest as a TextMessageRequest
-func (t SendMessageRequest) AsTextMessageRequest() (TextMessageRequest, error) {
-	var body TextMessageRequest
-	err := json.Unmarshal(t.union, &body)
-	return body, err
-}
-
-// FromTextMessageRequest overwrites any union data inside the SendMessageRequest as the provided TextMessageRequest
-func (t *SendMessageRequest) FromTextMessageRequest(v TextMessageRequest) error {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	b, err = runtime.JSONMerge(b, []byte(`{"kind":"text"}`))
-	t.union = b
-	return err
-}
-
-// MergeTextMessageRequest performs a merge with any union data inside the SendMessageRequest, using the provided TextMessageRequest
-func (t *SendMessageRequest) MergeTextMessageRequest(v TextMessageRequest) error {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	b, err = runtime.JSONMerge(b, []byte(`{"kind":"text"}`))
-	if err != nil {
-		return err
-	}
-
-	merged, err := runtime.JSONMerge(t.union, b)
-	t.union = merged
-	return err
-}
-
-// AsCommandMessageRequest returns the union data inside the SendMessageRequest as a CommandMessageRequest
-func (t SendMessageRequest) AsCommandMessageRequest() (CommandMessageRequest, error) {
-	var body CommandMessageRequest
-	err := json.Unmarshal(t.union, &body)
-	return body, err
-}
-
-// FromCommandMessageRequest overwrites any union data inside the SendMessageRequest as the provided CommandMessageRequest
-func (t *SendMessageRequest) FromCommandMessageRequest(v CommandMessageRequest) error {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	b, err = runtime.JSONMerge(b, []byte(`{"kind":"command"}`))
-	t.union = b
-	return err
-}
-
-// MergeCommandMessageRequest performs a merge with any union data inside the SendMessageRequest, using the provided CommandMessageRequest
-func (t *SendMessageRequest) MergeCommandMessageRequest(v CommandMessageRequest) error {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	b, err = runtime.JSONMerge(b, []byte(`{"kind":"command"}`))
-	if err != nil {
-		return err
-	}
-
-	merged, err := runtime.JSONMerge(t.union, b)
-	t.union = merged
-	return err
-}
-
-// AsBarrageMessageRequest returns the union data inside the SendMessageRequest as a BarrageMessageRequest
-func (t SendMessageRequest) AsBarrageMessageRequest() (BarrageMessageRequest, error) {
-	var body BarrageMessageRequest
-	err := json.Unmarshal(t.union, &body)
-	return body, err
-}
-
-// FromBarrageMessageRequest overwrites any union data inside the SendMessageRequest as the provided BarrageMessageRequest
-func (t *SendMessageRequest) FromBarrageMessageRequest(v BarrageMessageRequest) error {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	b, err = runtime.JSONMerge(b, []byte(`{"kind":"barrage"}`))
-	t.union = b
-	return err
-}
-
-// MergeBarrageMessageRequest performs a merge with any union data inside the SendMessageRequest, using the provided BarrageMessageRequest
-func (t *SendMessageRequest) MergeBarrageMessageRequest(v BarrageMessageRequest) error {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	b, err = runtime.JSONMerge(b, []byte(`{"kind":"barrage"}`))
-	if err != nil {
-		return err
-	}
-
-	merged, err := runtime.JSONMerge(t.union, b)
-	t.union = merged
-	return err
-}
-
-// AsCustomMessageRequest returns the union data inside the SendMessageRequest as a CustomMessageRequest
-func (t SendMessageRequest) AsCustomMessageRequest() (CustomMessageRequest, error) {
-	var body CustomMessageRequest
-	err := json.Unmarshal(t.union, &body)
-	return body, err
-}
-
-// FromCustomMessageRequest overwrites any union data inside the SendMessageRequest as the provided CustomMessageRequest
-func (t *SendMessageRequest) FromCustomMessageRequest(v CustomMessageRequest) error {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	b, err = runtime.JSONMerge(b, []byte(`{"kind":"custom"}`))
-	t.union = b
-	return err
-}
-
-// MergeCustomMessageRequest performs a merge with any union data inside the SendMessageRequest, using the provided CustomMessageRequest
-func (t *SendMessageRequest) MergeCustomMessageRequest(v CustomMessageRequest) error {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	b, err = runtime.JSONMerge(b, []byte(`{"kind":"custom"}`))
-	if err != nil {
-		return err
-	}
-
-	merged, err := runtime.JSONMerge(t.union, b)
-	t.union = merged
-	return err
-}
-
-// AsCombineMessageRequest returns the union data inside the SendMessageRequest as a CombineMessageRequest
-func (t SendMessageRequest) AsCombineMessageRequest() (CombineMessageRequest, error) {
-	var body CombineMessageRequest
-	err := json.Unmarshal(t.union, &body)
-	return body, err
-}
-
-// FromCombineMessageRequest overwrites any union data inside the SendMessageRequest as the provided CombineMessageRequest
-func (t *SendMessageRequest) FromCombineMessageRequest(v CombineMessageRequest) error {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	b, err = runtime.JSONMerge(b, []byte(`{"kind":"combine"}`))
-	t.union = b
-	return err
-}
-
-// MergeCombineMessageRequest performs a merge with any union data inside the SendMessageRequest, using the provided CombineMessageRequest
-func (t *SendMessageRequest) MergeCombineMessageRequest(v CombineMessageRequest) error {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	b, err = runtime.JSONMerge(b, []byte(`{"kind":"combine"}`))
-	if err != nil {
-		return err
-	}
-
-	merged, err := runtime.JSONMerge(t.union, b)
-	t.union = merged
-	return err
-}
-
-// AsImageMessageRequest returns the union data inside the SendMessageRequest as a ImageMessageRequest
-func (t SendMessageRequest) AsImageMessageRequest() (ImageMessageRequest, error) {
-	var body ImageMessageRequest
-	err := json.Unmarshal(t.union, &body)
-	return body, err
-}
-
-// FromImageMessageRequest overwrites any union data inside the SendMessageRequest as the provided ImageMessageRequest
-func (t *SendMessageRequest) FromImageMessageRequest(v ImageMessageRequest) error {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	b, err = runtime.JSONMerge(b, []byte(`{"kind":"image"}`))
-	t.union = b
-	return err
-}
-
-// MergeImageMessageRequest performs a merge with any union data inside the SendMessageRequest, using the provided ImageMessageRequest
-func (t *SendMessageRequest) MergeImageMessageRequest(v ImageMessageRequest) error {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	b, err = runtime.JSONMerge(b, []byte(`{"kind":"image"}`))
-	if err != nil {
-		return err
-	}
-
-	merged, err := runtime.JSONMerge(t.union, b)
-	t.union = merged
-	return err
-}
-
-// AsFileMessageRequest returns the union data inside the SendMessageRequest as a FileMessageRequest
-func (t SendMessageRequest) AsFileMessageRequest() (FileMessageRequest, error) {
-	var body FileMessageRequest
-	err := json.Unmarshal(t.union, &body)
-	return body, err
-}
-
-// FromFileMessageRequest overwrites any union data inside the SendMessageRequest as the provided FileMessageRequest
-func (t *SendMessageRequest) FromFileMessageRequest(v FileMessageRequest) error {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	b, err = runtime.JSONMerge(b, []byte(`{"kind":"file"}`))
-	t.union = b
-	return err
-}
-
-// MergeFileMessageRequest performs a merge with any union data inside the SendMessageRequest, using the provided FileMessageRequest
-func (t *SendMessageRequest) MergeFileMessageRequest(v FileMessageRequest) error {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	b, err = runtime.JSONMerge(b, []byte(`{"kind":"file"}`))
-	if err != nil {
-		return err
-	}
-
-	merged, err := runtime.JSONMerge(t.union, b)
-	t.union = merged
-	return err
-}
-
-// AsAudioMessageRequest returns the union data inside the SendMessageRequest as a AudioMessageRequest
-func (t SendMessageRequest) AsAudioMessageRequest() (AudioMessageRequest, error) {
-	var body AudioMessageRequest
-	err := json.Unmarshal(t.union, &body)
-	return body, err
-}
-
-// FromAudioMessageRequest overwrites any union data inside the SendMessageRequest as the provided AudioMessageRequest
-func (t *SendMessageRequest) FromAudioMessageRequest(v AudioMessageRequest) error {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	b, err = runtime.JSONMerge(b, []byte(`{"kind":"audio"}`))
-	t.union = b
-	return err
-}
-
-// MergeAudioMessageRequest performs a merge with any union data inside the SendMessageRequest, using the provided AudioMessageRequest
-func (t *SendMessageRequest) MergeAudioMessageRequest(v AudioMessageRequest) error {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	b, err = runtime.JSONMerge(b, []byte(`{"kind":"audio"}`))
-	if err != nil {
-		return err
-	}
-
-	merged, err := runtime.JSONMerge(t.union, b)
-	t.union = merged
-	return err
-}
-
-// AsVideoMessageRequest returns the union data inside the SendMessageRequest as a VideoMessageRequest
-func (t SendMessageRequest) AsVideoMessageRequest() (VideoMessageRequest, error) {
-	var body VideoMessageRequest
-	err := json.Unmarshal(t.union, &body)
-	return body, err
-}
-
-// FromVideoMessageRequest overwrites any union data inside the SendMessageRequest as the provided VideoMessageRequest
-func (t *SendMessageRequest) FromVideoMessageRequest(v VideoMessageRequest) error {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	b, err = runtime.JSONMerge(b, []byte(`{"kind":"video"}`))
-	t.union = b
-	return err
-}
-
-// MergeVideoMessageRequest performs a merge with any union data inside the SendMessageRequest, using the provided VideoMessageRequest
-func (t *SendMessageRequest) MergeVideoMessageRequest(v VideoMessageRequest) error {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	b, err = runtime.JSONMerge(b, []byte(`{"kind":"video"}`))
-	if err != nil {
-		return err
-	}
-
-	merged, err := runtime.JSONMerge(t.union, b)
-	t.union = merged
-	return err
-}
-
-func (t SendMessageRequest) Discriminator() (string, error) {
-	var discriminator struct {
-		Discriminator string `json:"kind"`
-	}
-	err := json.Unmarshal(t.union, &discriminator)
-	return discriminator.Discriminator, err
-}
-
-func (t SendMessageRequest) ValueByDiscriminator() (interface{}, error) {
-	discriminator, err := t.Discriminator()
-	if err != nil {
-		return nil, err
-	}
-	switch discriminator {
-	case "audio":
-		return t.AsAudioMessageRequest()
-	case "barrage":
-		return t.AsBarrageMessageRequest()
-	case "combine":
-		return t.AsCombineMessageRequest()
-	case "command":
-		return t.AsCommandMessageRequest()
-	case "custom":
-		return t.AsCustomMessageRequest()
-	case "file":
-		return t.AsFileMessageRequest()
-	case "image":
-		return t.AsImageMessageRequest()
-	case "text":
-		return t.AsTextMessageRequest()
-	case "video":
-		return t.AsVideoMessageRequest()
-	default:
-		return nil, errors.New("unknown discriminator value: " + discriminator)
-	}
-}
-
-func (t SendMessageRequest) MarshalJSON() ([]byte, error) {
-	b, err := t.union.MarshalJSON()
-	return b, err
-}
-
-func (t *SendMessageRequest) UnmarshalJSON(b []byte) error {
-	err := t.union.UnmarshalJSON(b)
-	return err
-}
 
 // RequestEditorFn is the function signature for the RequestEditor callback function
 type RequestEditorFn func(ctx context.Context, req *http.Request) error
@@ -7331,10 +4562,10 @@ type ClientInterface interface {
 	//
 	// - `sessions`: `sessionStarted` and `sessionEnded`.
 	// - `peers`: `peerMessageReceived` and `peerMessageRecalled`, once for each message, as they are
-	//   in the inbox of the sender: `seq` is that of the sender's inbox, and `userID` of the message
-	//   is the receiver. Messages that were sent at the same time may be in another order than in
-	//   the inbox. The server must have been started with `PARLOR_FEED_PEERS`; otherwise the call is
-	//   refused with `not_in_feed`.
+	//   in the inbox of the sender: `seq` is that of the sender's inbox, and `userID` of the
+	//   message is the receiver. Messages that were sent at the same time may be in another order
+	//   than in the inbox. The server must have been started with `PARLOR_FEED_PEERS`; otherwise
+	//   the call is refused with `not_in_feed`.
 	//
 	// Events of destroyed rooms are kept for `PARLOR_FEED_RETENTION`, and those of existing rooms
 	// for `PARLOR_MESSAGE_RETENTION` or the room's own retention: at least 20 minutes, which is all
@@ -7610,33 +4841,6 @@ type ClientInterface interface {
 	// Corresponds with POST /v1/admin/users/{userID}/messages (the `AdminSendPeerMessage` operationId).
 	AdminSendPeerMessage(ctx context.Context, userID PathUserID, body AdminSendPeerMessageJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// AdminGetProfile Get the profile of a user
-	//
-	// As `queryUsers` for one user.
-	//
-	// Corresponds with GET /v1/admin/users/{userID}/profile (the `AdminGetProfile` operationId).
-	AdminGetProfile(ctx context.Context, userID PathUserID, reqEditors ...RequestEditorFn) (*http.Response, error)
-
-	// AdminUpdateProfileWithBody Change the profile of a user
-	//
-	// As `updateProfile` by the user, also if names are signed. The user must have logged in
-	// before. A later login with another name changes the name again.
-	//
-	// Takes any type of body and a specified content type.
-	//
-	// Corresponds with PATCH /v1/admin/users/{userID}/profile (the `AdminUpdateProfile` operationId).
-	AdminUpdateProfileWithBody(ctx context.Context, userID PathUserID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
-
-	// AdminUpdateProfile Change the profile of a user
-	//
-	// As `updateProfile` by the user, also if names are signed. The user must have logged in
-	// before. A later login with another name changes the name again.
-	//
-	// Takes a body of the `application/json` content type.
-	//
-	// Corresponds with PATCH /v1/admin/users/{userID}/profile (the `AdminUpdateProfile` operationId).
-	AdminUpdateProfile(ctx context.Context, userID PathUserID, body AdminUpdateProfileJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
-
 	// AdminListUserRooms List the rooms that a user is in
 	//
 	// Returns the rooms that at least one session of the user is in.
@@ -7697,16 +4901,16 @@ type ClientInterface interface {
 
 	// ListBlocks List the users that the user has blocked
 	//
-	// Returns blocked users in the order of their IDs, one page at a time; or, with `userID`, those
-	// of the given users who are blocked.
+	// Returns blocked users in the order of their IDs, one page at a time; or, with `userID`,
+	// those of the given users who are blocked.
 	//
 	// Corresponds with GET /v1/blocks (the `ListBlocks` operationId).
 	ListBlocks(ctx context.Context, params *ListBlocksParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// UnblockUser Unblock a user
 	//
-	// Messages of that user are accepted again; those that were rejected are not delivered later. All
-	// sessions of the user receive `blockListChanged`.
+	// Messages of that user are accepted again; those that were rejected are not delivered later.
+	// All sessions of the user receive `blockListChanged`.
 	//
 	// Corresponds with DELETE /v1/blocks/{userID} (the `UnblockUser` operationId).
 	UnblockUser(ctx context.Context, userID PathPeerID, reqEditors ...RequestEditorFn) (*http.Response, error)
@@ -7714,14 +4918,88 @@ type ClientInterface interface {
 	// BlockUser Block a user
 	//
 	// From the reply on, messages of that user to the caller's user are rejected with `blocked`,
-	// which is all that the other user can notice. Nothing else changes: rooms, earlier messages and
-	// their recalls, and messages of the caller's user to the other one. Admins are not stopped.
+	// which is all that the other user can notice. Nothing else changes: rooms, earlier messages
+	// and their recalls, and messages of the caller's user to the other one. Admins are not
+	// stopped.
 	//
-	// A user can block up to 1,000 users who have logged in at least once. All sessions of the user
-	// receive `blockListChanged`. Blocking a user again has no effect. Any token allows this.
+	// A user can block up to 1,000 users who have logged in at least once. All sessions of the
+	// user receive `blockListChanged`. Blocking a user again has no effect. Any token allows this.
 	//
 	// Corresponds with PUT /v1/blocks/{userID} (the `BlockUser` operationId).
 	BlockUser(ctx context.Context, userID PathPeerID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListConversations List the user's conversations
+	//
+	// Returns the users with whom the caller's user has exchanged messages that are still stored,
+	// with the newest message and the number of unread ones, one page at a time: those with the
+	// newest messages first. To read the next page, send `nextCursor` as `before`.
+	//
+	// `seq` is the event of the user's inbox up to which a page is true. To show the conversations
+	// at any time, combine the list with the events:
+	//
+	// 1. Open the stream, and collect the events of the inbox.
+	// 2. Read the pages. Note `seq` and `totalUnreadCount` of the first one only, and put the
+	//    conversations of all pages into one map by `userID`, the first entry of each user.
+	// 3. Apply the events whose `seq` is greater than the noted one, in their order.
+	//    `peerMessageReceived` sets `lastMessage` of the conversation with the message's `userID`;
+	//    if another user is its `sender` than the session's, it adds 1 to `unreadCount` and to the
+	//    total. `peerMessageRecalled` changes `lastMessage` if that is the recalled message, and
+	//    subtracts 1 from both counts if `operatedInfo` names the other user and `recalledSeq` is
+	//    greater than `readSeq`. `conversationChanged` has the new `unreadCount`, `readSeq` and
+	//    total, and removes a conversation whose `lastMessage` has no greater `seq` than
+	//    `deletedSeq`. `conversationsRead` sets all counts to 0, and `readSeq` of all
+	//    conversations to its own.
+	//
+	// Messages that expire (`PARLOR_PEER_RETENTION`) end their conversation and are not counted
+	// any more, without an event. Read the list again after `inboxReset`. Any token allows this.
+	//
+	// Corresponds with GET /v1/conversations (the `ListConversations` operationId).
+	ListConversations(ctx context.Context, params *ListConversationsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DeleteConversation Delete the conversation with a user for oneself
+	//
+	// Deletes all messages of the conversation until now for the caller's user: they are not
+	// counted as unread, listPeerMessages leaves them out, and the user can no longer read their
+	// files. The other user keeps them. The next message begins the conversation again. All
+	// sessions of the user receive `conversationChanged`. A stream that continues before it still
+	// delivers the messages, in their order, and then this event.
+	//
+	// Corresponds with DELETE /v1/conversations/{userID} (the `DeleteConversation` operationId).
+	DeleteConversation(ctx context.Context, userID PathPeerID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetConversation Get the conversation with a user
+	//
+	// Returns the conversation as listConversations does. It is found as long as messages are
+	// stored, even if the other user was deleted.
+	//
+	// Corresponds with GET /v1/conversations/{userID} (the `GetConversation` operationId).
+	GetConversation(ctx context.Context, userID PathPeerID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ReadConversationWithBody Mark messages of a user as read
+	//
+	// Marks all messages of the conversation up to a `seq` of the caller's inbox as read: send
+	// that of the newest message that the user has seen. All sessions of the user receive
+	// `conversationChanged`; the other user is not notified. If none of these messages is unread,
+	// the call has no effect, so messages never become unread again. Sending a message does not
+	// mark others as read.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/conversations/{userID}/read (the `ReadConversation` operationId).
+	ReadConversationWithBody(ctx context.Context, userID PathPeerID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ReadConversation Mark messages of a user as read
+	//
+	// Marks all messages of the conversation up to a `seq` of the caller's inbox as read: send
+	// that of the newest message that the user has seen. All sessions of the user receive
+	// `conversationChanged`; the other user is not notified. If none of these messages is unread,
+	// the call has no effect, so messages never become unread again. Sending a message does not
+	// mark others as read.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/conversations/{userID}/read (the `ReadConversation` operationId).
+	ReadConversation(ctx context.Context, userID PathPeerID, body ReadConversationJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// StreamEvents Open the session's event stream
 	//
@@ -7756,13 +5034,23 @@ type ClientInterface interface {
 	// Corresponds with GET /v1/events (the `StreamEvents` operationId).
 	StreamEvents(ctx context.Context, params *StreamEventsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// ReadAllConversations Mark all messages of all users as read
+	//
+	// Marks all messages that the caller's user has received until now as read, including those
+	// that the caller has not received yet. All sessions of the user receive `conversationsRead`.
+	// If no message is unread, the call has no effect.
+	//
+	// Corresponds with POST /v1/inbox/read (the `ReadAllConversations` operationId).
+	ReadAllConversations(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// UploadMediaWithBody Upload a file
 	//
-	// The body is either the file itself or a form whose only part is named `file`. The type of the
-	// file is determined from its bytes: `contentType` in the reply is one of the types that the
-	// server knows and has checked, or `application/octet-stream`. So the `Content-Type` of the
-	// request does not matter, unless it is that of a form: `image/png`, which browsers send for a
-	// `File`, is accepted like `application/octet-stream`. A file has at most 104,857,600 bytes.
+	// The body is either the file itself or a form whose only part is named `file`. The type of
+	// the file is determined from its bytes: `contentType` in the reply is one of the types that
+	// the server knows and has checked, or `application/octet-stream`. So the `Content-Type` of
+	// the request does not matter, unless it is that of a form: `image/png`, which browsers send
+	// for a `File`, is accepted like `application/octet-stream`. A file has at most 104,857,600
+	// bytes.
 	//
 	// A file that is never sent is deleted after a day. Once none of its messages is left, because
 	// they were recalled or have expired, the file is no longer found, even by its owner. A user
@@ -7852,46 +5140,6 @@ type ClientInterface interface {
 	//
 	// Corresponds with HEAD /v1/media/{mediaID}/{fileName} (the `HeadMedia` operationId).
 	HeadMedia(ctx context.Context, mediaID PathMediaID, fileName string, params *HeadMediaParams, reqEditors ...RequestEditorFn) (*http.Response, error)
-
-	// UpdateProfileWithBody Change the own name, avatar or extended data
-	//
-	// Changes the fields that the request has. The change applies to all sessions of the user: to
-	// the messages that they send from now on, and to the lists of members. The rooms that the user
-	// is in publish it as `userInfoUpdated`, as far as they publish names of members
-	// (`memberEvents`); all sessions of the user receive `profileUpdated`. If nothing changes, no
-	// event is published.
-	//
-	// The name is that of the newest login that gave one, or of this call if it is newer. A name
-	// in a token counts once: a login with the same name in the token does not undo this call.
-	//
-	// If the caller's token has grants, it needs `updateProfile`. With `PARLOR_SIGNED_NAMES`, a
-	// user whose tokens have a name cannot change it (`name_signed`). A user can change the
-	// profile 10 times a minute by default (`PARLOR_PROFILE_RATE`).
-	//
-	// Takes any type of body and a specified content type.
-	//
-	// Corresponds with PATCH /v1/profile (the `UpdateProfile` operationId).
-	UpdateProfileWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
-
-	// UpdateProfile Change the own name, avatar or extended data
-	//
-	// Changes the fields that the request has. The change applies to all sessions of the user: to
-	// the messages that they send from now on, and to the lists of members. The rooms that the user
-	// is in publish it as `userInfoUpdated`, as far as they publish names of members
-	// (`memberEvents`); all sessions of the user receive `profileUpdated`. If nothing changes, no
-	// event is published.
-	//
-	// The name is that of the newest login that gave one, or of this call if it is newer. A name
-	// in a token counts once: a login with the same name in the token does not undo this call.
-	//
-	// If the caller's token has grants, it needs `updateProfile`. With `PARLOR_SIGNED_NAMES`, a
-	// user whose tokens have a name cannot change it (`name_signed`). A user can change the
-	// profile 10 times a minute by default (`PARLOR_PROFILE_RATE`).
-	//
-	// Takes a body of the `application/json` content type.
-	//
-	// Corresponds with PATCH /v1/profile (the `UpdateProfile` operationId).
-	UpdateProfile(ctx context.Context, body UpdateProfileJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// CreateRoomWithBody Create a room and join it
 	//
@@ -8145,9 +5393,8 @@ type ClientInterface interface {
 	// 3. Apply the events of that generation whose `seq` is greater than the noted one, in their
 	//    order: those that arrived while the pages were read, and then each new one. A user who
 	//    joined replaces the entry with the same `userID`; a user who left removes it. A
-	//    `userData` in `roomMemberAttributesUpdated` replaces that of a member,
-	//    `memberReconnecting` and `memberReconnected` change the `state`, and `userInfoUpdated`
-	//    changes the `userName` and the `avatarURL`.
+	//    `userData` in `roomMemberAttributesUpdated` replaces that of a member, and
+	//    `memberReconnecting` and `memberReconnected` change the `state`.
 	//
 	// If a later page has another `generation`, the room was destroyed and created again
 	// meanwhile: begin again. Begin again also after a `roomMemberCountUpdated` with the
@@ -8275,11 +5522,9 @@ type ClientInterface interface {
 	// Starts a session for the user that the token names. The `sessionKey` and the `streamURL` are
 	// returned only here; the server stores nothing but their hashes.
 	//
-	// A user has one name in all sessions. A login with a `userName` changes it; so does one with a
-	// `name` in the token that is not that of the user's previous token, if the request has no
-	// `userName`. A user whom neither has named yet has the userID as the name. The operator may
-	// let the name in the token win, always (`PARLOR_SIGNED_NAMES`). The reply contains the name.
-	// Between logins, `updateProfile` changes it.
+	// The name of the user is the `userName` of the request, or else the `name` in the token, or
+	// else the userID. The operator may let the name in the token win (`PARLOR_SIGNED_NAMES`); the
+	// reply contains the one that is used.
 	//
 	// Takes any type of body and a specified content type.
 	//
@@ -8291,11 +5536,9 @@ type ClientInterface interface {
 	// Starts a session for the user that the token names. The `sessionKey` and the `streamURL` are
 	// returned only here; the server stores nothing but their hashes.
 	//
-	// A user has one name in all sessions. A login with a `userName` changes it; so does one with a
-	// `name` in the token that is not that of the user's previous token, if the request has no
-	// `userName`. A user whom neither has named yet has the userID as the name. The operator may
-	// let the name in the token win, always (`PARLOR_SIGNED_NAMES`). The reply contains the name.
-	// Between logins, `updateProfile` changes it.
+	// The name of the user is the `userName` of the request, or else the `name` in the token, or
+	// else the userID. The operator may let the name in the token win (`PARLOR_SIGNED_NAMES`); the
+	// reply contains the one that is used.
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -8376,9 +5619,9 @@ type ClientInterface interface {
 	// UpdateStatusWithBody Set the own custom status
 	//
 	// Sets the text that others see beside the state of the session's user. It belongs to the
-	// user, not to the session: it remains when the user is offline, until it is set again. A
-	// body without it removes it. Changes of the custom status and of subscriptions share one rate limit, 60 calls
-	// per minute and user by default (`PARLOR_STATUS_RATE`).
+	// user, not to the session: it remains when the user is offline, until it is set again. A body
+	// without it removes it. Changes of the custom status and of subscriptions share one rate
+	// limit, 60 calls per minute and user by default (`PARLOR_STATUS_RATE`).
 	//
 	// Takes any type of body and a specified content type.
 	//
@@ -8388,9 +5631,9 @@ type ClientInterface interface {
 	// UpdateStatus Set the own custom status
 	//
 	// Sets the text that others see beside the state of the session's user. It belongs to the
-	// user, not to the session: it remains when the user is offline, until it is set again. A
-	// body without it removes it. Changes of the custom status and of subscriptions share one rate limit, 60 calls
-	// per minute and user by default (`PARLOR_STATUS_RATE`).
+	// user, not to the session: it remains when the user is offline, until it is set again. A body
+	// without it removes it. Changes of the custom status and of subscriptions share one rate
+	// limit, 60 calls per minute and user by default (`PARLOR_STATUS_RATE`).
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -8408,9 +5651,9 @@ type ClientInterface interface {
 	// ListStatusSubscriptions List the user's subscriptions to statuses
 	//
 	// Returns the subscriptions of the session's user that have not expired, with the status of
-	// each user as it was last published, in the order of the userIDs, one page at a time; or, with
-	// `userID`, those to the given users. A user whose status the caller may not see at the moment
-	// is `unknown`.
+	// each user as it was last published, in the order of the userIDs, one page at a time; or,
+	// with `userID`, those to the given users. A user whose status the caller may not see at the
+	// moment is `unknown`.
 	//
 	// Corresponds with GET /v1/status-subscriptions (the `ListStatusSubscriptions` operationId).
 	ListStatusSubscriptions(ctx context.Context, params *ListStatusSubscriptionsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
@@ -8481,20 +5724,13 @@ type ClientInterface interface {
 	// Corresponds with GET /v1/statuses (the `ListStatuses` operationId).
 	ListStatuses(ctx context.Context, params *ListStatusesParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// QueryUsers Get the profiles of users
-	//
-	// Any user may ask for the profiles of any users whose IDs they know. A user exists from the
-	// first login on, and has a profile whether or not a session is open.
-	//
-	// Corresponds with GET /v1/users (the `QueryUsers` operationId).
-	QueryUsers(ctx context.Context, params *QueryUsersParams, reqEditors ...RequestEditorFn) (*http.Response, error)
-
 	// ListPeerMessages List the messages exchanged with a user
 	//
 	// Returns a page of the stored messages between the caller and the user, in both directions,
 	// always in ascending `seq`, which is that of the caller's inbox: the newest ones, or those
 	// immediately `before` or `after` a seq. To read the next page, send `nextCursor` in the same
-	// parameter; it is absent at the end of the conversation.
+	// parameter; it is absent at the end of the conversation. Messages that the caller's user has
+	// deleted with `deleteConversation` are left out.
 	//
 	// Corresponds with GET /v1/users/{userID}/messages (the `ListPeerMessages` operationId).
 	ListPeerMessages(ctx context.Context, userID PathPeerID, params *ListPeerMessagesParams, reqEditors ...RequestEditorFn) (*http.Response, error)
@@ -8615,10 +5851,10 @@ func (c *Client) CreateDevelopmentToken(ctx context.Context, body CreateDevelopm
 //
 //   - `sessions`: `sessionStarted` and `sessionEnded`.
 //   - `peers`: `peerMessageReceived` and `peerMessageRecalled`, once for each message, as they are
-//     in the inbox of the sender: `seq` is that of the sender's inbox, and `userID` of the message
-//     is the receiver. Messages that were sent at the same time may be in another order than in
-//     the inbox. The server must have been started with `PARLOR_FEED_PEERS`; otherwise the call is
-//     refused with `not_in_feed`.
+//     in the inbox of the sender: `seq` is that of the sender's inbox, and `userID` of the
+//     message is the receiver. Messages that were sent at the same time may be in another order
+//     than in the inbox. The server must have been started with `PARLOR_FEED_PEERS`; otherwise
+//     the call is refused with `not_in_feed`.
 //
 // Events of destroyed rooms are kept for `PARLOR_FEED_RETENTION`, and those of existing rooms
 // for `PARLOR_MESSAGE_RETENTION` or the room's own retention: at least 20 minutes, which is all
@@ -9184,63 +6420,6 @@ func (c *Client) AdminSendPeerMessage(ctx context.Context, userID PathUserID, bo
 	return c.Client.Do(req)
 }
 
-// AdminGetProfile Get the profile of a user
-//
-// As `queryUsers` for one user.
-//
-// Corresponds with GET /v1/admin/users/{userID}/profile (the `AdminGetProfile` operationId).
-func (c *Client) AdminGetProfile(ctx context.Context, userID PathUserID, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewAdminGetProfileRequest(c.Server, userID)
-	if err != nil {
-		return nil, err
-	}
-	req = req.WithContext(ctx)
-	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
-		return nil, err
-	}
-	return c.Client.Do(req)
-}
-
-// AdminUpdateProfileWithBody Change the profile of a user
-//
-// As `updateProfile` by the user, also if names are signed. The user must have logged in
-// before. A later login with another name changes the name again.
-//
-// Takes any type of body and a specified content type.
-//
-// Corresponds with PATCH /v1/admin/users/{userID}/profile (the `AdminUpdateProfile` operationId).
-func (c *Client) AdminUpdateProfileWithBody(ctx context.Context, userID PathUserID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewAdminUpdateProfileRequestWithBody(c.Server, userID, contentType, body)
-	if err != nil {
-		return nil, err
-	}
-	req = req.WithContext(ctx)
-	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
-		return nil, err
-	}
-	return c.Client.Do(req)
-}
-
-// AdminUpdateProfile Change the profile of a user
-//
-// As `updateProfile` by the user, also if names are signed. The user must have logged in
-// before. A later login with another name changes the name again.
-//
-// Takes a body of the `application/json` content type.
-//
-// Corresponds with PATCH /v1/admin/users/{userID}/profile (the `AdminUpdateProfile` operationId).
-func (c *Client) AdminUpdateProfile(ctx context.Context, userID PathUserID, body AdminUpdateProfileJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewAdminUpdateProfileRequest(c.Server, userID, body)
-	if err != nil {
-		return nil, err
-	}
-	req = req.WithContext(ctx)
-	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
-		return nil, err
-	}
-	return c.Client.Do(req)
-}
-
 // AdminListUserRooms List the rooms that a user is in
 //
 // Returns the rooms that at least one session of the user is in.
@@ -9361,8 +6540,8 @@ func (c *Client) AdminVoidTokens(ctx context.Context, userID PathUserID, body Ad
 
 // ListBlocks List the users that the user has blocked
 //
-// Returns blocked users in the order of their IDs, one page at a time; or, with `userID`, those
-// of the given users who are blocked.
+// Returns blocked users in the order of their IDs, one page at a time; or, with `userID`,
+// those of the given users who are blocked.
 //
 // Corresponds with GET /v1/blocks (the `ListBlocks` operationId).
 func (c *Client) ListBlocks(ctx context.Context, params *ListBlocksParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -9379,8 +6558,8 @@ func (c *Client) ListBlocks(ctx context.Context, params *ListBlocksParams, reqEd
 
 // UnblockUser Unblock a user
 //
-// Messages of that user are accepted again; those that were rejected are not delivered later. All
-// sessions of the user receive `blockListChanged`.
+// Messages of that user are accepted again; those that were rejected are not delivered later.
+// All sessions of the user receive `blockListChanged`.
 //
 // Corresponds with DELETE /v1/blocks/{userID} (the `UnblockUser` operationId).
 func (c *Client) UnblockUser(ctx context.Context, userID PathPeerID, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -9398,15 +6577,139 @@ func (c *Client) UnblockUser(ctx context.Context, userID PathPeerID, reqEditors 
 // BlockUser Block a user
 //
 // From the reply on, messages of that user to the caller's user are rejected with `blocked`,
-// which is all that the other user can notice. Nothing else changes: rooms, earlier messages and
-// their recalls, and messages of the caller's user to the other one. Admins are not stopped.
+// which is all that the other user can notice. Nothing else changes: rooms, earlier messages
+// and their recalls, and messages of the caller's user to the other one. Admins are not
+// stopped.
 //
-// A user can block up to 1,000 users who have logged in at least once. All sessions of the user
-// receive `blockListChanged`. Blocking a user again has no effect. Any token allows this.
+// A user can block up to 1,000 users who have logged in at least once. All sessions of the
+// user receive `blockListChanged`. Blocking a user again has no effect. Any token allows this.
 //
 // Corresponds with PUT /v1/blocks/{userID} (the `BlockUser` operationId).
 func (c *Client) BlockUser(ctx context.Context, userID PathPeerID, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewBlockUserRequest(c.Server, userID)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListConversations List the user's conversations
+//
+// Returns the users with whom the caller's user has exchanged messages that are still stored,
+// with the newest message and the number of unread ones, one page at a time: those with the
+// newest messages first. To read the next page, send `nextCursor` as `before`.
+//
+// `seq` is the event of the user's inbox up to which a page is true. To show the conversations
+// at any time, combine the list with the events:
+//
+//  1. Open the stream, and collect the events of the inbox.
+//  2. Read the pages. Note `seq` and `totalUnreadCount` of the first one only, and put the
+//     conversations of all pages into one map by `userID`, the first entry of each user.
+//  3. Apply the events whose `seq` is greater than the noted one, in their order.
+//     `peerMessageReceived` sets `lastMessage` of the conversation with the message's `userID`;
+//     if another user is its `sender` than the session's, it adds 1 to `unreadCount` and to the
+//     total. `peerMessageRecalled` changes `lastMessage` if that is the recalled message, and
+//     subtracts 1 from both counts if `operatedInfo` names the other user and `recalledSeq` is
+//     greater than `readSeq`. `conversationChanged` has the new `unreadCount`, `readSeq` and
+//     total, and removes a conversation whose `lastMessage` has no greater `seq` than
+//     `deletedSeq`. `conversationsRead` sets all counts to 0, and `readSeq` of all
+//     conversations to its own.
+//
+// Messages that expire (`PARLOR_PEER_RETENTION`) end their conversation and are not counted
+// any more, without an event. Read the list again after `inboxReset`. Any token allows this.
+//
+// Corresponds with GET /v1/conversations (the `ListConversations` operationId).
+func (c *Client) ListConversations(ctx context.Context, params *ListConversationsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListConversationsRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DeleteConversation Delete the conversation with a user for oneself
+//
+// Deletes all messages of the conversation until now for the caller's user: they are not
+// counted as unread, listPeerMessages leaves them out, and the user can no longer read their
+// files. The other user keeps them. The next message begins the conversation again. All
+// sessions of the user receive `conversationChanged`. A stream that continues before it still
+// delivers the messages, in their order, and then this event.
+//
+// Corresponds with DELETE /v1/conversations/{userID} (the `DeleteConversation` operationId).
+func (c *Client) DeleteConversation(ctx context.Context, userID PathPeerID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDeleteConversationRequest(c.Server, userID)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetConversation Get the conversation with a user
+//
+// Returns the conversation as listConversations does. It is found as long as messages are
+// stored, even if the other user was deleted.
+//
+// Corresponds with GET /v1/conversations/{userID} (the `GetConversation` operationId).
+func (c *Client) GetConversation(ctx context.Context, userID PathPeerID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetConversationRequest(c.Server, userID)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ReadConversationWithBody Mark messages of a user as read
+//
+// Marks all messages of the conversation up to a `seq` of the caller's inbox as read: send
+// that of the newest message that the user has seen. All sessions of the user receive
+// `conversationChanged`; the other user is not notified. If none of these messages is unread,
+// the call has no effect, so messages never become unread again. Sending a message does not
+// mark others as read.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/conversations/{userID}/read (the `ReadConversation` operationId).
+func (c *Client) ReadConversationWithBody(ctx context.Context, userID PathPeerID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewReadConversationRequestWithBody(c.Server, userID, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ReadConversation Mark messages of a user as read
+//
+// Marks all messages of the conversation up to a `seq` of the caller's inbox as read: send
+// that of the newest message that the user has seen. All sessions of the user receive
+// `conversationChanged`; the other user is not notified. If none of these messages is unread,
+// the call has no effect, so messages never become unread again. Sending a message does not
+// mark others as read.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/conversations/{userID}/read (the `ReadConversation` operationId).
+func (c *Client) ReadConversation(ctx context.Context, userID PathPeerID, body ReadConversationJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewReadConversationRequest(c.Server, userID, body)
 	if err != nil {
 		return nil, err
 	}
@@ -9460,13 +6763,33 @@ func (c *Client) StreamEvents(ctx context.Context, params *StreamEventsParams, r
 	return c.Client.Do(req)
 }
 
+// ReadAllConversations Mark all messages of all users as read
+//
+// Marks all messages that the caller's user has received until now as read, including those
+// that the caller has not received yet. All sessions of the user receive `conversationsRead`.
+// If no message is unread, the call has no effect.
+//
+// Corresponds with POST /v1/inbox/read (the `ReadAllConversations` operationId).
+func (c *Client) ReadAllConversations(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewReadAllConversationsRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // UploadMediaWithBody Upload a file
 //
-// The body is either the file itself or a form whose only part is named `file`. The type of the
-// file is determined from its bytes: `contentType` in the reply is one of the types that the
-// server knows and has checked, or `application/octet-stream`. So the `Content-Type` of the
-// request does not matter, unless it is that of a form: `image/png`, which browsers send for a
-// `File`, is accepted like `application/octet-stream`. A file has at most 104,857,600 bytes.
+// The body is either the file itself or a form whose only part is named `file`. The type of
+// the file is determined from its bytes: `contentType` in the reply is one of the types that
+// the server knows and has checked, or `application/octet-stream`. So the `Content-Type` of
+// the request does not matter, unless it is that of a form: `image/png`, which browsers send
+// for a `File`, is accepted like `application/octet-stream`. A file has at most 104,857,600
+// bytes.
 //
 // A file that is never sent is deleted after a day. Once none of its messages is left, because
 // they were recalled or have expired, the file is no longer found, even by its owner. A user
@@ -9637,66 +6960,6 @@ func (c *Client) DownloadMedia(ctx context.Context, mediaID PathMediaID, fileNam
 // Corresponds with HEAD /v1/media/{mediaID}/{fileName} (the `HeadMedia` operationId).
 func (c *Client) HeadMedia(ctx context.Context, mediaID PathMediaID, fileName string, params *HeadMediaParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewHeadMediaRequest(c.Server, mediaID, fileName, params)
-	if err != nil {
-		return nil, err
-	}
-	req = req.WithContext(ctx)
-	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
-		return nil, err
-	}
-	return c.Client.Do(req)
-}
-
-// UpdateProfileWithBody Change the own name, avatar or extended data
-//
-// Changes the fields that the request has. The change applies to all sessions of the user: to
-// the messages that they send from now on, and to the lists of members. The rooms that the user
-// is in publish it as `userInfoUpdated`, as far as they publish names of members
-// (`memberEvents`); all sessions of the user receive `profileUpdated`. If nothing changes, no
-// event is published.
-//
-// The name is that of the newest login that gave one, or of this call if it is newer. A name
-// in a token counts once: a login with the same name in the token does not undo this call.
-//
-// If the caller's token has grants, it needs `updateProfile`. With `PARLOR_SIGNED_NAMES`, a
-// user whose tokens have a name cannot change it (`name_signed`). A user can change the
-// profile 10 times a minute by default (`PARLOR_PROFILE_RATE`).
-//
-// Takes any type of body and a specified content type.
-//
-// Corresponds with PATCH /v1/profile (the `UpdateProfile` operationId).
-func (c *Client) UpdateProfileWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewUpdateProfileRequestWithBody(c.Server, contentType, body)
-	if err != nil {
-		return nil, err
-	}
-	req = req.WithContext(ctx)
-	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
-		return nil, err
-	}
-	return c.Client.Do(req)
-}
-
-// UpdateProfile Change the own name, avatar or extended data
-//
-// Changes the fields that the request has. The change applies to all sessions of the user: to
-// the messages that they send from now on, and to the lists of members. The rooms that the user
-// is in publish it as `userInfoUpdated`, as far as they publish names of members
-// (`memberEvents`); all sessions of the user receive `profileUpdated`. If nothing changes, no
-// event is published.
-//
-// The name is that of the newest login that gave one, or of this call if it is newer. A name
-// in a token counts once: a login with the same name in the token does not undo this call.
-//
-// If the caller's token has grants, it needs `updateProfile`. With `PARLOR_SIGNED_NAMES`, a
-// user whose tokens have a name cannot change it (`name_signed`). A user can change the
-// profile 10 times a minute by default (`PARLOR_PROFILE_RATE`).
-//
-// Takes a body of the `application/json` content type.
-//
-// Corresponds with PATCH /v1/profile (the `UpdateProfile` operationId).
-func (c *Client) UpdateProfile(ctx context.Context, body UpdateProfileJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewUpdateProfileRequest(c.Server, body)
 	if err != nil {
 		return nil, err
 	}
@@ -10139,9 +7402,8 @@ func (c *Client) UpdateMemberAttributes(ctx context.Context, roomID PathRoomID, 
 //  3. Apply the events of that generation whose `seq` is greater than the noted one, in their
 //     order: those that arrived while the pages were read, and then each new one. A user who
 //     joined replaces the entry with the same `userID`; a user who left removes it. A
-//     `userData` in `roomMemberAttributesUpdated` replaces that of a member,
-//     `memberReconnecting` and `memberReconnected` change the `state`, and `userInfoUpdated`
-//     changes the `userName` and the `avatarURL`.
+//     `userData` in `roomMemberAttributesUpdated` replaces that of a member, and
+//     `memberReconnecting` and `memberReconnected` change the `state`.
 //
 // If a later page has another `generation`, the room was destroyed and created again
 // meanwhile: begin again. Begin again also after a `roomMemberCountUpdated` with the
@@ -10349,11 +7611,9 @@ func (c *Client) SwitchRoom(ctx context.Context, roomID PathRoomID, body SwitchR
 // Starts a session for the user that the token names. The `sessionKey` and the `streamURL` are
 // returned only here; the server stores nothing but their hashes.
 //
-// A user has one name in all sessions. A login with a `userName` changes it; so does one with a
-// `name` in the token that is not that of the user's previous token, if the request has no
-// `userName`. A user whom neither has named yet has the userID as the name. The operator may
-// let the name in the token win, always (`PARLOR_SIGNED_NAMES`). The reply contains the name.
-// Between logins, `updateProfile` changes it.
+// The name of the user is the `userName` of the request, or else the `name` in the token, or
+// else the userID. The operator may let the name in the token win (`PARLOR_SIGNED_NAMES`); the
+// reply contains the one that is used.
 //
 // Takes any type of body and a specified content type.
 //
@@ -10375,11 +7635,9 @@ func (c *Client) CreateSessionWithBody(ctx context.Context, contentType string, 
 // Starts a session for the user that the token names. The `sessionKey` and the `streamURL` are
 // returned only here; the server stores nothing but their hashes.
 //
-// A user has one name in all sessions. A login with a `userName` changes it; so does one with a
-// `name` in the token that is not that of the user's previous token, if the request has no
-// `userName`. A user whom neither has named yet has the userID as the name. The operator may
-// let the name in the token win, always (`PARLOR_SIGNED_NAMES`). The reply contains the name.
-// Between logins, `updateProfile` changes it.
+// The name of the user is the `userName` of the request, or else the `name` in the token, or
+// else the userID. The operator may let the name in the token win (`PARLOR_SIGNED_NAMES`); the
+// reply contains the one that is used.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -10540,9 +7798,9 @@ func (c *Client) RenewToken(ctx context.Context, body RenewTokenJSONRequestBody,
 // UpdateStatusWithBody Set the own custom status
 //
 // Sets the text that others see beside the state of the session's user. It belongs to the
-// user, not to the session: it remains when the user is offline, until it is set again. A
-// body without it removes it. Changes of the custom status and of subscriptions share one rate limit, 60 calls
-// per minute and user by default (`PARLOR_STATUS_RATE`).
+// user, not to the session: it remains when the user is offline, until it is set again. A body
+// without it removes it. Changes of the custom status and of subscriptions share one rate
+// limit, 60 calls per minute and user by default (`PARLOR_STATUS_RATE`).
 //
 // Takes any type of body and a specified content type.
 //
@@ -10562,9 +7820,9 @@ func (c *Client) UpdateStatusWithBody(ctx context.Context, contentType string, b
 // UpdateStatus Set the own custom status
 //
 // Sets the text that others see beside the state of the session's user. It belongs to the
-// user, not to the session: it remains when the user is offline, until it is set again. A
-// body without it removes it. Changes of the custom status and of subscriptions share one rate limit, 60 calls
-// per minute and user by default (`PARLOR_STATUS_RATE`).
+// user, not to the session: it remains when the user is offline, until it is set again. A body
+// without it removes it. Changes of the custom status and of subscriptions share one rate
+// limit, 60 calls per minute and user by default (`PARLOR_STATUS_RATE`).
 //
 // Takes a body of the `application/json` content type.
 //
@@ -10602,9 +7860,9 @@ func (c *Client) UnsubscribeStatuses(ctx context.Context, params *UnsubscribeSta
 // ListStatusSubscriptions List the user's subscriptions to statuses
 //
 // Returns the subscriptions of the session's user that have not expired, with the status of
-// each user as it was last published, in the order of the userIDs, one page at a time; or, with
-// `userID`, those to the given users. A user whose status the caller may not see at the moment
-// is `unknown`.
+// each user as it was last published, in the order of the userIDs, one page at a time; or,
+// with `userID`, those to the given users. A user whose status the caller may not see at the
+// moment is `unknown`.
 //
 // Corresponds with GET /v1/status-subscriptions (the `ListStatusSubscriptions` operationId).
 func (c *Client) ListStatusSubscriptions(ctx context.Context, params *ListStatusSubscriptionsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -10715,30 +7973,13 @@ func (c *Client) ListStatuses(ctx context.Context, params *ListStatusesParams, r
 	return c.Client.Do(req)
 }
 
-// QueryUsers Get the profiles of users
-//
-// Any user may ask for the profiles of any users whose IDs they know. A user exists from the
-// first login on, and has a profile whether or not a session is open.
-//
-// Corresponds with GET /v1/users (the `QueryUsers` operationId).
-func (c *Client) QueryUsers(ctx context.Context, params *QueryUsersParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewQueryUsersRequest(c.Server, params)
-	if err != nil {
-		return nil, err
-	}
-	req = req.WithContext(ctx)
-	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
-		return nil, err
-	}
-	return c.Client.Do(req)
-}
-
 // ListPeerMessages List the messages exchanged with a user
 //
 // Returns a page of the stored messages between the caller and the user, in both directions,
 // always in ascending `seq`, which is that of the caller's inbox: the newest ones, or those
 // immediately `before` or `after` a seq. To read the next page, send `nextCursor` in the same
-// parameter; it is absent at the end of the conversation.
+// parameter; it is absent at the end of the conversation. Messages that the caller's user has
+// deleted with `deleteConversation` are left out.
 //
 // Corresponds with GET /v1/users/{userID}/messages (the `ListPeerMessages` operationId).
 func (c *Client) ListPeerMessages(ctx context.Context, userID PathPeerID, params *ListPeerMessagesParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -12231,87 +9472,6 @@ func NewAdminSendPeerMessageRequestWithBody(server string, userID PathUserID, co
 	return req, nil
 }
 
-// NewAdminGetProfileRequest constructs an http.Request for the AdminGetProfile method
-func NewAdminGetProfileRequest(server string, userID PathUserID) (*http.Request, error) {
-	var err error
-
-	var pathParam0 string
-
-	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "userID", userID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
-	if err != nil {
-		return nil, err
-	}
-
-	serverURL, err := url.Parse(server)
-	if err != nil {
-		return nil, err
-	}
-
-	operationPath := fmt.Sprintf("/v1/admin/users/%s/profile", pathParam0)
-	if operationPath[0] == '/' {
-		operationPath = "." + operationPath
-	}
-
-	queryURL, err := serverURL.Parse(operationPath)
-	if err != nil {
-		return nil, err
-	}
-
-	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
-	if err != nil {
-		return nil, err
-	}
-
-	return req, nil
-}
-
-// NewAdminUpdateProfileRequest calls the generic AdminUpdateProfile builder with application/json body
-func NewAdminUpdateProfileRequest(server string, userID PathUserID, body AdminUpdateProfileJSONRequestBody) (*http.Request, error) {
-	var bodyReader io.Reader
-	buf, err := json.Marshal(body)
-	if err != nil {
-		return nil, err
-	}
-	bodyReader = bytes.NewReader(buf)
-	return NewAdminUpdateProfileRequestWithBody(server, userID, "application/json", bodyReader)
-}
-
-// NewAdminUpdateProfileRequestWithBody constructs an http.Request for the AdminUpdateProfile method, with any body, and a specified content type
-func NewAdminUpdateProfileRequestWithBody(server string, userID PathUserID, contentType string, body io.Reader) (*http.Request, error) {
-	var err error
-
-	var pathParam0 string
-
-	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "userID", userID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
-	if err != nil {
-		return nil, err
-	}
-
-	serverURL, err := url.Parse(server)
-	if err != nil {
-		return nil, err
-	}
-
-	operationPath := fmt.Sprintf("/v1/admin/users/%s/profile", pathParam0)
-	if operationPath[0] == '/' {
-		operationPath = "." + operationPath
-	}
-
-	queryURL, err := serverURL.Parse(operationPath)
-	if err != nil {
-		return nil, err
-	}
-
-	req, err := http.NewRequest(http.MethodPatch, queryURL.String(), body)
-	if err != nil {
-		return nil, err
-	}
-
-	req.Header.Add("Content-Type", contentType)
-
-	return req, nil
-}
-
 // NewAdminListUserRoomsRequest constructs an http.Request for the AdminListUserRooms method
 func NewAdminListUserRoomsRequest(server string, userID PathUserID) (*http.Request, error) {
 	var err error
@@ -12702,6 +9862,187 @@ func NewBlockUserRequest(server string, userID PathPeerID) (*http.Request, error
 	return req, nil
 }
 
+// NewListConversationsRequest constructs an http.Request for the ListConversations method
+func NewListConversationsRequest(server string, params *ListConversationsParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/conversations")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Before != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "before", *params.Before, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewDeleteConversationRequest constructs an http.Request for the DeleteConversation method
+func NewDeleteConversationRequest(server string, userID PathPeerID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "userID", userID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/conversations/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetConversationRequest constructs an http.Request for the GetConversation method
+func NewGetConversationRequest(server string, userID PathPeerID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "userID", userID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/conversations/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewReadConversationRequest calls the generic ReadConversation builder with application/json body
+func NewReadConversationRequest(server string, userID PathPeerID, body ReadConversationJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewReadConversationRequestWithBody(server, userID, "application/json", bodyReader)
+}
+
+// NewReadConversationRequestWithBody constructs an http.Request for the ReadConversation method, with any body, and a specified content type
+func NewReadConversationRequestWithBody(server string, userID PathPeerID, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "userID", userID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/conversations/%s/read", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
 // NewStreamEventsRequest constructs an http.Request for the StreamEvents method
 func NewStreamEventsRequest(server string, params *StreamEventsParams) (*http.Request, error) {
 	var err error
@@ -12761,6 +10102,33 @@ func NewStreamEventsRequest(server string, params *StreamEventsParams) (*http.Re
 	}
 
 	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewReadAllConversationsRequest constructs an http.Request for the ReadAllConversations method
+func NewReadAllConversationsRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/inbox/read")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
 	if err != nil {
 		return nil, err
 	}
@@ -13281,46 +10649,6 @@ func NewHeadMediaRequest(server string, mediaID PathMediaID, fileName string, pa
 	if err != nil {
 		return nil, err
 	}
-
-	return req, nil
-}
-
-// NewUpdateProfileRequest calls the generic UpdateProfile builder with application/json body
-func NewUpdateProfileRequest(server string, body UpdateProfileJSONRequestBody) (*http.Request, error) {
-	var bodyReader io.Reader
-	buf, err := json.Marshal(body)
-	if err != nil {
-		return nil, err
-	}
-	bodyReader = bytes.NewReader(buf)
-	return NewUpdateProfileRequestWithBody(server, "application/json", bodyReader)
-}
-
-// NewUpdateProfileRequestWithBody constructs an http.Request for the UpdateProfile method, with any body, and a specified content type
-func NewUpdateProfileRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
-	var err error
-
-	serverURL, err := url.Parse(server)
-	if err != nil {
-		return nil, err
-	}
-
-	operationPath := fmt.Sprintf("/v1/profile")
-	if operationPath[0] == '/' {
-		operationPath = "." + operationPath
-	}
-
-	queryURL, err := serverURL.Parse(operationPath)
-	if err != nil {
-		return nil, err
-	}
-
-	req, err := http.NewRequest(http.MethodPatch, queryURL.String(), body)
-	if err != nil {
-		return nil, err
-	}
-
-	req.Header.Add("Content-Type", contentType)
 
 	return req, nil
 }
@@ -14759,60 +12087,6 @@ func NewListStatusesRequest(server string, params *ListStatusesParams) (*http.Re
 	return req, nil
 }
 
-// NewQueryUsersRequest constructs an http.Request for the QueryUsers method
-func NewQueryUsersRequest(server string, params *QueryUsersParams) (*http.Request, error) {
-	var err error
-
-	serverURL, err := url.Parse(server)
-	if err != nil {
-		return nil, err
-	}
-
-	operationPath := fmt.Sprintf("/v1/users")
-	if operationPath[0] == '/' {
-		operationPath = "." + operationPath
-	}
-
-	queryURL, err := serverURL.Parse(operationPath)
-	if err != nil {
-		return nil, err
-	}
-
-	if params != nil {
-		// queryValues collects non-styled parameters (passthrough, JSON)
-		// that are safe to round-trip through url.Values.Encode().
-		queryValues := queryURL.Query()
-		// rawQueryFragments collects pre-encoded query fragments from
-		// styled parameters, preserving literal commas as delimiters
-		// per the OpenAPI spec (e.g. "color=blue,black,brown").
-		var rawQueryFragments []string
-
-		if params.UserID != nil {
-
-			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "userID", params.UserID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "array", Format: ""}); err != nil {
-				return nil, err
-			} else {
-				for _, qp := range strings.Split(queryFrag, "&") {
-					rawQueryFragments = append(rawQueryFragments, qp)
-				}
-			}
-
-		}
-
-		if encoded := queryValues.Encode(); encoded != "" {
-			rawQueryFragments = append(rawQueryFragments, encoded)
-		}
-		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
-	}
-
-	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
-	if err != nil {
-		return nil, err
-	}
-
-	return req, nil
-}
-
 // NewListPeerMessagesRequest constructs an http.Request for the ListPeerMessages method
 func NewListPeerMessagesRequest(server string, userID PathPeerID, params *ListPeerMessagesParams) (*http.Request, error) {
 	var err error
@@ -15067,10 +12341,10 @@ type ClientWithResponsesInterface interface {
 	//
 	// - `sessions`: `sessionStarted` and `sessionEnded`.
 	// - `peers`: `peerMessageReceived` and `peerMessageRecalled`, once for each message, as they are
-	//   in the inbox of the sender: `seq` is that of the sender's inbox, and `userID` of the message
-	//   is the receiver. Messages that were sent at the same time may be in another order than in
-	//   the inbox. The server must have been started with `PARLOR_FEED_PEERS`; otherwise the call is
-	//   refused with `not_in_feed`.
+	//   in the inbox of the sender: `seq` is that of the sender's inbox, and `userID` of the
+	//   message is the receiver. Messages that were sent at the same time may be in another order
+	//   than in the inbox. The server must have been started with `PARLOR_FEED_PEERS`; otherwise
+	//   the call is refused with `not_in_feed`.
 	//
 	// Events of destroyed rooms are kept for `PARLOR_FEED_RETENTION`, and those of existing rooms
 	// for `PARLOR_MESSAGE_RETENTION` or the room's own retention: at least 20 minutes, which is all
@@ -15376,35 +12650,6 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with POST /v1/admin/users/{userID}/messages (the `AdminSendPeerMessage` operationId).
 	AdminSendPeerMessageWithResponse(ctx context.Context, userID PathUserID, body AdminSendPeerMessageJSONRequestBody, reqEditors ...RequestEditorFn) (*AdminSendPeerMessageResponse, error)
 
-	// AdminGetProfileWithResponse Get the profile of a user
-	//
-	// As `queryUsers` for one user.
-	//
-	// Returns a wrapper object for the known response body format(s).
-	//
-	// Corresponds with GET /v1/admin/users/{userID}/profile (the `AdminGetProfile` operationId).
-	AdminGetProfileWithResponse(ctx context.Context, userID PathUserID, reqEditors ...RequestEditorFn) (*AdminGetProfileResponse, error)
-
-	// AdminUpdateProfileWithBodyWithResponse Change the profile of a user
-	//
-	// As `updateProfile` by the user, also if names are signed. The user must have logged in
-	// before. A later login with another name changes the name again.
-	//
-	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
-	//
-	// Corresponds with PATCH /v1/admin/users/{userID}/profile (the `AdminUpdateProfile` operationId).
-	AdminUpdateProfileWithBodyWithResponse(ctx context.Context, userID PathUserID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*AdminUpdateProfileResponse, error)
-
-	// AdminUpdateProfileWithResponse Change the profile of a user
-	//
-	// As `updateProfile` by the user, also if names are signed. The user must have logged in
-	// before. A later login with another name changes the name again.
-	//
-	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
-	//
-	// Corresponds with PATCH /v1/admin/users/{userID}/profile (the `AdminUpdateProfile` operationId).
-	AdminUpdateProfileWithResponse(ctx context.Context, userID PathUserID, body AdminUpdateProfileJSONRequestBody, reqEditors ...RequestEditorFn) (*AdminUpdateProfileResponse, error)
-
 	// AdminListUserRoomsWithResponse List the rooms that a user is in
 	//
 	// Returns the rooms that at least one session of the user is in.
@@ -15473,8 +12718,8 @@ type ClientWithResponsesInterface interface {
 
 	// ListBlocksWithResponse List the users that the user has blocked
 	//
-	// Returns blocked users in the order of their IDs, one page at a time; or, with `userID`, those
-	// of the given users who are blocked.
+	// Returns blocked users in the order of their IDs, one page at a time; or, with `userID`,
+	// those of the given users who are blocked.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -15483,8 +12728,8 @@ type ClientWithResponsesInterface interface {
 
 	// UnblockUserWithResponse Unblock a user
 	//
-	// Messages of that user are accepted again; those that were rejected are not delivered later. All
-	// sessions of the user receive `blockListChanged`.
+	// Messages of that user are accepted again; those that were rejected are not delivered later.
+	// All sessions of the user receive `blockListChanged`.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -15494,16 +12739,96 @@ type ClientWithResponsesInterface interface {
 	// BlockUserWithResponse Block a user
 	//
 	// From the reply on, messages of that user to the caller's user are rejected with `blocked`,
-	// which is all that the other user can notice. Nothing else changes: rooms, earlier messages and
-	// their recalls, and messages of the caller's user to the other one. Admins are not stopped.
+	// which is all that the other user can notice. Nothing else changes: rooms, earlier messages
+	// and their recalls, and messages of the caller's user to the other one. Admins are not
+	// stopped.
 	//
-	// A user can block up to 1,000 users who have logged in at least once. All sessions of the user
-	// receive `blockListChanged`. Blocking a user again has no effect. Any token allows this.
+	// A user can block up to 1,000 users who have logged in at least once. All sessions of the
+	// user receive `blockListChanged`. Blocking a user again has no effect. Any token allows this.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with PUT /v1/blocks/{userID} (the `BlockUser` operationId).
 	BlockUserWithResponse(ctx context.Context, userID PathPeerID, reqEditors ...RequestEditorFn) (*BlockUserResponse, error)
+
+	// ListConversationsWithResponse List the user's conversations
+	//
+	// Returns the users with whom the caller's user has exchanged messages that are still stored,
+	// with the newest message and the number of unread ones, one page at a time: those with the
+	// newest messages first. To read the next page, send `nextCursor` as `before`.
+	//
+	// `seq` is the event of the user's inbox up to which a page is true. To show the conversations
+	// at any time, combine the list with the events:
+	//
+	// 1. Open the stream, and collect the events of the inbox.
+	// 2. Read the pages. Note `seq` and `totalUnreadCount` of the first one only, and put the
+	//    conversations of all pages into one map by `userID`, the first entry of each user.
+	// 3. Apply the events whose `seq` is greater than the noted one, in their order.
+	//    `peerMessageReceived` sets `lastMessage` of the conversation with the message's `userID`;
+	//    if another user is its `sender` than the session's, it adds 1 to `unreadCount` and to the
+	//    total. `peerMessageRecalled` changes `lastMessage` if that is the recalled message, and
+	//    subtracts 1 from both counts if `operatedInfo` names the other user and `recalledSeq` is
+	//    greater than `readSeq`. `conversationChanged` has the new `unreadCount`, `readSeq` and
+	//    total, and removes a conversation whose `lastMessage` has no greater `seq` than
+	//    `deletedSeq`. `conversationsRead` sets all counts to 0, and `readSeq` of all
+	//    conversations to its own.
+	//
+	// Messages that expire (`PARLOR_PEER_RETENTION`) end their conversation and are not counted
+	// any more, without an event. Read the list again after `inboxReset`. Any token allows this.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/conversations (the `ListConversations` operationId).
+	ListConversationsWithResponse(ctx context.Context, params *ListConversationsParams, reqEditors ...RequestEditorFn) (*ListConversationsResponse, error)
+
+	// DeleteConversationWithResponse Delete the conversation with a user for oneself
+	//
+	// Deletes all messages of the conversation until now for the caller's user: they are not
+	// counted as unread, listPeerMessages leaves them out, and the user can no longer read their
+	// files. The other user keeps them. The next message begins the conversation again. All
+	// sessions of the user receive `conversationChanged`. A stream that continues before it still
+	// delivers the messages, in their order, and then this event.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with DELETE /v1/conversations/{userID} (the `DeleteConversation` operationId).
+	DeleteConversationWithResponse(ctx context.Context, userID PathPeerID, reqEditors ...RequestEditorFn) (*DeleteConversationResponse, error)
+
+	// GetConversationWithResponse Get the conversation with a user
+	//
+	// Returns the conversation as listConversations does. It is found as long as messages are
+	// stored, even if the other user was deleted.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/conversations/{userID} (the `GetConversation` operationId).
+	GetConversationWithResponse(ctx context.Context, userID PathPeerID, reqEditors ...RequestEditorFn) (*GetConversationResponse, error)
+
+	// ReadConversationWithBodyWithResponse Mark messages of a user as read
+	//
+	// Marks all messages of the conversation up to a `seq` of the caller's inbox as read: send
+	// that of the newest message that the user has seen. All sessions of the user receive
+	// `conversationChanged`; the other user is not notified. If none of these messages is unread,
+	// the call has no effect, so messages never become unread again. Sending a message does not
+	// mark others as read.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/conversations/{userID}/read (the `ReadConversation` operationId).
+	ReadConversationWithBodyWithResponse(ctx context.Context, userID PathPeerID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ReadConversationResponse, error)
+
+	// ReadConversationWithResponse Mark messages of a user as read
+	//
+	// Marks all messages of the conversation up to a `seq` of the caller's inbox as read: send
+	// that of the newest message that the user has seen. All sessions of the user receive
+	// `conversationChanged`; the other user is not notified. If none of these messages is unread,
+	// the call has no effect, so messages never become unread again. Sending a message does not
+	// mark others as read.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/conversations/{userID}/read (the `ReadConversation` operationId).
+	ReadConversationWithResponse(ctx context.Context, userID PathPeerID, body ReadConversationJSONRequestBody, reqEditors ...RequestEditorFn) (*ReadConversationResponse, error)
 
 	// StreamEventsWithResponse Open the session's event stream
 	//
@@ -15540,13 +12865,25 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /v1/events (the `StreamEvents` operationId).
 	StreamEventsWithResponse(ctx context.Context, params *StreamEventsParams, reqEditors ...RequestEditorFn) (*StreamEventsResponse, error)
 
+	// ReadAllConversationsWithResponse Mark all messages of all users as read
+	//
+	// Marks all messages that the caller's user has received until now as read, including those
+	// that the caller has not received yet. All sessions of the user receive `conversationsRead`.
+	// If no message is unread, the call has no effect.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/inbox/read (the `ReadAllConversations` operationId).
+	ReadAllConversationsWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*ReadAllConversationsResponse, error)
+
 	// UploadMediaWithBodyWithResponse Upload a file
 	//
-	// The body is either the file itself or a form whose only part is named `file`. The type of the
-	// file is determined from its bytes: `contentType` in the reply is one of the types that the
-	// server knows and has checked, or `application/octet-stream`. So the `Content-Type` of the
-	// request does not matter, unless it is that of a form: `image/png`, which browsers send for a
-	// `File`, is accepted like `application/octet-stream`. A file has at most 104,857,600 bytes.
+	// The body is either the file itself or a form whose only part is named `file`. The type of
+	// the file is determined from its bytes: `contentType` in the reply is one of the types that
+	// the server knows and has checked, or `application/octet-stream`. So the `Content-Type` of
+	// the request does not matter, unless it is that of a form: `image/png`, which browsers send
+	// for a `File`, is accepted like `application/octet-stream`. A file has at most 104,857,600
+	// bytes.
 	//
 	// A file that is never sent is deleted after a day. Once none of its messages is left, because
 	// they were recalled or have expired, the file is no longer found, even by its owner. A user
@@ -15648,46 +12985,6 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with HEAD /v1/media/{mediaID}/{fileName} (the `HeadMedia` operationId).
 	HeadMediaWithResponse(ctx context.Context, mediaID PathMediaID, fileName string, params *HeadMediaParams, reqEditors ...RequestEditorFn) (*HeadMediaResponse, error)
-
-	// UpdateProfileWithBodyWithResponse Change the own name, avatar or extended data
-	//
-	// Changes the fields that the request has. The change applies to all sessions of the user: to
-	// the messages that they send from now on, and to the lists of members. The rooms that the user
-	// is in publish it as `userInfoUpdated`, as far as they publish names of members
-	// (`memberEvents`); all sessions of the user receive `profileUpdated`. If nothing changes, no
-	// event is published.
-	//
-	// The name is that of the newest login that gave one, or of this call if it is newer. A name
-	// in a token counts once: a login with the same name in the token does not undo this call.
-	//
-	// If the caller's token has grants, it needs `updateProfile`. With `PARLOR_SIGNED_NAMES`, a
-	// user whose tokens have a name cannot change it (`name_signed`). A user can change the
-	// profile 10 times a minute by default (`PARLOR_PROFILE_RATE`).
-	//
-	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
-	//
-	// Corresponds with PATCH /v1/profile (the `UpdateProfile` operationId).
-	UpdateProfileWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateProfileResponse, error)
-
-	// UpdateProfileWithResponse Change the own name, avatar or extended data
-	//
-	// Changes the fields that the request has. The change applies to all sessions of the user: to
-	// the messages that they send from now on, and to the lists of members. The rooms that the user
-	// is in publish it as `userInfoUpdated`, as far as they publish names of members
-	// (`memberEvents`); all sessions of the user receive `profileUpdated`. If nothing changes, no
-	// event is published.
-	//
-	// The name is that of the newest login that gave one, or of this call if it is newer. A name
-	// in a token counts once: a login with the same name in the token does not undo this call.
-	//
-	// If the caller's token has grants, it needs `updateProfile`. With `PARLOR_SIGNED_NAMES`, a
-	// user whose tokens have a name cannot change it (`name_signed`). A user can change the
-	// profile 10 times a minute by default (`PARLOR_PROFILE_RATE`).
-	//
-	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
-	//
-	// Corresponds with PATCH /v1/profile (the `UpdateProfile` operationId).
-	UpdateProfileWithResponse(ctx context.Context, body UpdateProfileJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateProfileResponse, error)
 
 	// CreateRoomWithBodyWithResponse Create a room and join it
 	//
@@ -15949,9 +13246,8 @@ type ClientWithResponsesInterface interface {
 	// 3. Apply the events of that generation whose `seq` is greater than the noted one, in their
 	//    order: those that arrived while the pages were read, and then each new one. A user who
 	//    joined replaces the entry with the same `userID`; a user who left removes it. A
-	//    `userData` in `roomMemberAttributesUpdated` replaces that of a member,
-	//    `memberReconnecting` and `memberReconnected` change the `state`, and `userInfoUpdated`
-	//    changes the `userName` and the `avatarURL`.
+	//    `userData` in `roomMemberAttributesUpdated` replaces that of a member, and
+	//    `memberReconnecting` and `memberReconnected` change the `state`.
 	//
 	// If a later page has another `generation`, the room was destroyed and created again
 	// meanwhile: begin again. Begin again also after a `roomMemberCountUpdated` with the
@@ -16087,11 +13383,9 @@ type ClientWithResponsesInterface interface {
 	// Starts a session for the user that the token names. The `sessionKey` and the `streamURL` are
 	// returned only here; the server stores nothing but their hashes.
 	//
-	// A user has one name in all sessions. A login with a `userName` changes it; so does one with a
-	// `name` in the token that is not that of the user's previous token, if the request has no
-	// `userName`. A user whom neither has named yet has the userID as the name. The operator may
-	// let the name in the token win, always (`PARLOR_SIGNED_NAMES`). The reply contains the name.
-	// Between logins, `updateProfile` changes it.
+	// The name of the user is the `userName` of the request, or else the `name` in the token, or
+	// else the userID. The operator may let the name in the token win (`PARLOR_SIGNED_NAMES`); the
+	// reply contains the one that is used.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -16103,11 +13397,9 @@ type ClientWithResponsesInterface interface {
 	// Starts a session for the user that the token names. The `sessionKey` and the `streamURL` are
 	// returned only here; the server stores nothing but their hashes.
 	//
-	// A user has one name in all sessions. A login with a `userName` changes it; so does one with a
-	// `name` in the token that is not that of the user's previous token, if the request has no
-	// `userName`. A user whom neither has named yet has the userID as the name. The operator may
-	// let the name in the token win, always (`PARLOR_SIGNED_NAMES`). The reply contains the name.
-	// Between logins, `updateProfile` changes it.
+	// The name of the user is the `userName` of the request, or else the `name` in the token, or
+	// else the userID. The operator may let the name in the token win (`PARLOR_SIGNED_NAMES`); the
+	// reply contains the one that is used.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -16198,9 +13490,9 @@ type ClientWithResponsesInterface interface {
 	// UpdateStatusWithBodyWithResponse Set the own custom status
 	//
 	// Sets the text that others see beside the state of the session's user. It belongs to the
-	// user, not to the session: it remains when the user is offline, until it is set again. A
-	// body without it removes it. Changes of the custom status and of subscriptions share one rate limit, 60 calls
-	// per minute and user by default (`PARLOR_STATUS_RATE`).
+	// user, not to the session: it remains when the user is offline, until it is set again. A body
+	// without it removes it. Changes of the custom status and of subscriptions share one rate
+	// limit, 60 calls per minute and user by default (`PARLOR_STATUS_RATE`).
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -16210,9 +13502,9 @@ type ClientWithResponsesInterface interface {
 	// UpdateStatusWithResponse Set the own custom status
 	//
 	// Sets the text that others see beside the state of the session's user. It belongs to the
-	// user, not to the session: it remains when the user is offline, until it is set again. A
-	// body without it removes it. Changes of the custom status and of subscriptions share one rate limit, 60 calls
-	// per minute and user by default (`PARLOR_STATUS_RATE`).
+	// user, not to the session: it remains when the user is offline, until it is set again. A body
+	// without it removes it. Changes of the custom status and of subscriptions share one rate
+	// limit, 60 calls per minute and user by default (`PARLOR_STATUS_RATE`).
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -16232,9 +13524,9 @@ type ClientWithResponsesInterface interface {
 	// ListStatusSubscriptionsWithResponse List the user's subscriptions to statuses
 	//
 	// Returns the subscriptions of the session's user that have not expired, with the status of
-	// each user as it was last published, in the order of the userIDs, one page at a time; or, with
-	// `userID`, those to the given users. A user whose status the caller may not see at the moment
-	// is `unknown`.
+	// each user as it was last published, in the order of the userIDs, one page at a time; or,
+	// with `userID`, those to the given users. A user whose status the caller may not see at the
+	// moment is `unknown`.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -16309,22 +13601,13 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /v1/statuses (the `ListStatuses` operationId).
 	ListStatusesWithResponse(ctx context.Context, params *ListStatusesParams, reqEditors ...RequestEditorFn) (*ListStatusesResponse, error)
 
-	// QueryUsersWithResponse Get the profiles of users
-	//
-	// Any user may ask for the profiles of any users whose IDs they know. A user exists from the
-	// first login on, and has a profile whether or not a session is open.
-	//
-	// Returns a wrapper object for the known response body format(s).
-	//
-	// Corresponds with GET /v1/users (the `QueryUsers` operationId).
-	QueryUsersWithResponse(ctx context.Context, params *QueryUsersParams, reqEditors ...RequestEditorFn) (*QueryUsersResponse, error)
-
 	// ListPeerMessagesWithResponse List the messages exchanged with a user
 	//
 	// Returns a page of the stored messages between the caller and the user, in both directions,
 	// always in ascending `seq`, which is that of the caller's inbox: the newest ones, or those
 	// immediately `before` or `after` a seq. To read the next page, send `nextCursor` in the same
-	// parameter; it is absent at the end of the conversation.
+	// parameter; it is absent at the end of the conversation. Messages that the caller's user has
+	// deleted with `deleteConversation` are left out.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -18484,193 +15767,6 @@ func (r AdminSendPeerMessageResponse) ContentType() string {
 	return ""
 }
 
-// AdminGetProfileResponse503Headers the declared response headers of an HTTP 503 response for AdminGetProfile
-type AdminGetProfileResponse503Headers struct {
-	RetryAfter *int
-}
-
-type AdminGetProfileResponse struct {
-	Body         []byte
-	HTTPResponse *http.Response
-	// JSON200 the response for an HTTP 200 `application/json` response
-	JSON200 *ProfileReply
-	// ApplicationproblemJSON400 the response for an HTTP 400 `application/problem+json` response
-	ApplicationproblemJSON400 *InvalidRequest
-	// ApplicationproblemJSON401 the response for an HTTP 401 `application/problem+json` response
-	ApplicationproblemJSON401 *AdminTokenRefused
-	// ApplicationproblemJSON403 the response for an HTTP 403 `application/problem+json` response
-	ApplicationproblemJSON403 *NotAdmin
-	// ApplicationproblemJSON404 the response for an HTTP 404 `application/problem+json` response
-	ApplicationproblemJSON404 *UserNotFound
-	// ApplicationproblemJSON503 the response for an HTTP 503 `application/problem+json` response
-	ApplicationproblemJSON503 *Unavailable
-	// Headers503 the parsed response headers for an HTTP 503 response
-	Headers503 *AdminGetProfileResponse503Headers
-}
-
-// GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r AdminGetProfileResponse) GetJSON200() *ProfileReply {
-	return r.JSON200
-}
-
-// GetApplicationproblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
-func (r AdminGetProfileResponse) GetApplicationproblemJSON400() *InvalidRequest {
-	return r.ApplicationproblemJSON400
-}
-
-// GetApplicationproblemJSON401 returns the response for an HTTP 401 `application/problem+json` response
-func (r AdminGetProfileResponse) GetApplicationproblemJSON401() *AdminTokenRefused {
-	return r.ApplicationproblemJSON401
-}
-
-// GetApplicationproblemJSON403 returns the response for an HTTP 403 `application/problem+json` response
-func (r AdminGetProfileResponse) GetApplicationproblemJSON403() *NotAdmin {
-	return r.ApplicationproblemJSON403
-}
-
-// GetApplicationproblemJSON404 returns the response for an HTTP 404 `application/problem+json` response
-func (r AdminGetProfileResponse) GetApplicationproblemJSON404() *UserNotFound {
-	return r.ApplicationproblemJSON404
-}
-
-// GetApplicationproblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
-func (r AdminGetProfileResponse) GetApplicationproblemJSON503() *Unavailable {
-	return r.ApplicationproblemJSON503
-}
-
-// GetBody returns the raw response body bytes
-func (r AdminGetProfileResponse) GetBody() []byte {
-	return r.Body
-}
-
-// Status returns HTTPResponse.Status
-func (r AdminGetProfileResponse) Status() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Status
-	}
-	return http.StatusText(0)
-}
-
-// StatusCode returns HTTPResponse.StatusCode
-func (r AdminGetProfileResponse) StatusCode() int {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.StatusCode
-	}
-	return 0
-}
-
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r AdminGetProfileResponse) ContentType() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
-	}
-	return ""
-}
-
-// AdminUpdateProfileResponse503Headers the declared response headers of an HTTP 503 response for AdminUpdateProfile
-type AdminUpdateProfileResponse503Headers struct {
-	RetryAfter *int
-}
-
-type AdminUpdateProfileResponse struct {
-	Body         []byte
-	HTTPResponse *http.Response
-	// JSON200 the response for an HTTP 200 `application/json` response
-	JSON200 *ProfileReply
-	// ApplicationproblemJSON400 the response for an HTTP 400 `application/problem+json` response
-	ApplicationproblemJSON400 *InvalidRequest
-	// ApplicationproblemJSON401 the response for an HTTP 401 `application/problem+json` response
-	ApplicationproblemJSON401 *AdminTokenRefused
-	// ApplicationproblemJSON403 the response for an HTTP 403 `application/problem+json` response
-	ApplicationproblemJSON403 *NotAdmin
-	// ApplicationproblemJSON404 the response for an HTTP 404 `application/problem+json` response
-	ApplicationproblemJSON404 *UserNotFound
-	// ApplicationproblemJSON408 the response for an HTTP 408 `application/problem+json` response
-	ApplicationproblemJSON408 *BodyTimeout
-	// ApplicationproblemJSON413 the response for an HTTP 413 `application/problem+json` response
-	ApplicationproblemJSON413 *BodyTooLarge
-	// ApplicationproblemJSON415 the response for an HTTP 415 `application/problem+json` response
-	ApplicationproblemJSON415 *UnsupportedMediaType
-	// ApplicationproblemJSON503 the response for an HTTP 503 `application/problem+json` response
-	ApplicationproblemJSON503 *Unavailable
-	// Headers503 the parsed response headers for an HTTP 503 response
-	Headers503 *AdminUpdateProfileResponse503Headers
-}
-
-// GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r AdminUpdateProfileResponse) GetJSON200() *ProfileReply {
-	return r.JSON200
-}
-
-// GetApplicationproblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
-func (r AdminUpdateProfileResponse) GetApplicationproblemJSON400() *InvalidRequest {
-	return r.ApplicationproblemJSON400
-}
-
-// GetApplicationproblemJSON401 returns the response for an HTTP 401 `application/problem+json` response
-func (r AdminUpdateProfileResponse) GetApplicationproblemJSON401() *AdminTokenRefused {
-	return r.ApplicationproblemJSON401
-}
-
-// GetApplicationproblemJSON403 returns the response for an HTTP 403 `application/problem+json` response
-func (r AdminUpdateProfileResponse) GetApplicationproblemJSON403() *NotAdmin {
-	return r.ApplicationproblemJSON403
-}
-
-// GetApplicationproblemJSON404 returns the response for an HTTP 404 `application/problem+json` response
-func (r AdminUpdateProfileResponse) GetApplicationproblemJSON404() *UserNotFound {
-	return r.ApplicationproblemJSON404
-}
-
-// GetApplicationproblemJSON408 returns the response for an HTTP 408 `application/problem+json` response
-func (r AdminUpdateProfileResponse) GetApplicationproblemJSON408() *BodyTimeout {
-	return r.ApplicationproblemJSON408
-}
-
-// GetApplicationproblemJSON413 returns the response for an HTTP 413 `application/problem+json` response
-func (r AdminUpdateProfileResponse) GetApplicationproblemJSON413() *BodyTooLarge {
-	return r.ApplicationproblemJSON413
-}
-
-// GetApplicationproblemJSON415 returns the response for an HTTP 415 `application/problem+json` response
-func (r AdminUpdateProfileResponse) GetApplicationproblemJSON415() *UnsupportedMediaType {
-	return r.ApplicationproblemJSON415
-}
-
-// GetApplicationproblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
-func (r AdminUpdateProfileResponse) GetApplicationproblemJSON503() *Unavailable {
-	return r.ApplicationproblemJSON503
-}
-
-// GetBody returns the raw response body bytes
-func (r AdminUpdateProfileResponse) GetBody() []byte {
-	return r.Body
-}
-
-// Status returns HTTPResponse.Status
-func (r AdminUpdateProfileResponse) Status() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Status
-	}
-	return http.StatusText(0)
-}
-
-// StatusCode returns HTTPResponse.StatusCode
-func (r AdminUpdateProfileResponse) StatusCode() int {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.StatusCode
-	}
-	return 0
-}
-
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r AdminUpdateProfileResponse) ContentType() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
-	}
-	return ""
-}
-
 // AdminListUserRoomsResponse503Headers the declared response headers of an HTTP 503 response for AdminListUserRooms
 type AdminListUserRoomsResponse503Headers struct {
 	RetryAfter *int
@@ -19318,6 +16414,349 @@ func (r BlockUserResponse) ContentType() string {
 	return ""
 }
 
+// ListConversationsResponse503Headers the declared response headers of an HTTP 503 response for ListConversations
+type ListConversationsResponse503Headers struct {
+	RetryAfter *int
+}
+
+type ListConversationsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *ConversationListReply
+	// ApplicationproblemJSON400 the response for an HTTP 400 `application/problem+json` response
+	ApplicationproblemJSON400 *InvalidRequest
+	// ApplicationproblemJSON401 the response for an HTTP 401 `application/problem+json` response
+	ApplicationproblemJSON401 *Unauthenticated
+	// ApplicationproblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationproblemJSON503 *Unavailable
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *ListConversationsResponse503Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListConversationsResponse) GetJSON200() *ConversationListReply {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
+func (r ListConversationsResponse) GetApplicationproblemJSON400() *InvalidRequest {
+	return r.ApplicationproblemJSON400
+}
+
+// GetApplicationproblemJSON401 returns the response for an HTTP 401 `application/problem+json` response
+func (r ListConversationsResponse) GetApplicationproblemJSON401() *Unauthenticated {
+	return r.ApplicationproblemJSON401
+}
+
+// GetApplicationproblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r ListConversationsResponse) GetApplicationproblemJSON503() *Unavailable {
+	return r.ApplicationproblemJSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r ListConversationsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListConversationsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListConversationsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListConversationsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// DeleteConversationResponse429Headers the declared response headers of an HTTP 429 response for DeleteConversation
+type DeleteConversationResponse429Headers struct {
+	RateLimit       *string
+	RateLimitPolicy *string
+	RetryAfter      *int
+}
+
+// DeleteConversationResponse503Headers the declared response headers of an HTTP 503 response for DeleteConversation
+type DeleteConversationResponse503Headers struct {
+	RetryAfter *int
+}
+
+type DeleteConversationResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationproblemJSON400 the response for an HTTP 400 `application/problem+json` response
+	ApplicationproblemJSON400 *InvalidRequest
+	// ApplicationproblemJSON401 the response for an HTTP 401 `application/problem+json` response
+	ApplicationproblemJSON401 *Unauthenticated
+	// ApplicationproblemJSON404 the response for an HTTP 404 `application/problem+json` response
+	ApplicationproblemJSON404 *ConversationNotFound
+	// ApplicationproblemJSON429 the response for an HTTP 429 `application/problem+json` response
+	ApplicationproblemJSON429 *TooFast
+	// ApplicationproblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationproblemJSON503 *Unavailable
+	// Headers429 the parsed response headers for an HTTP 429 response
+	Headers429 *DeleteConversationResponse429Headers
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *DeleteConversationResponse503Headers
+}
+
+// GetApplicationproblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
+func (r DeleteConversationResponse) GetApplicationproblemJSON400() *InvalidRequest {
+	return r.ApplicationproblemJSON400
+}
+
+// GetApplicationproblemJSON401 returns the response for an HTTP 401 `application/problem+json` response
+func (r DeleteConversationResponse) GetApplicationproblemJSON401() *Unauthenticated {
+	return r.ApplicationproblemJSON401
+}
+
+// GetApplicationproblemJSON404 returns the response for an HTTP 404 `application/problem+json` response
+func (r DeleteConversationResponse) GetApplicationproblemJSON404() *ConversationNotFound {
+	return r.ApplicationproblemJSON404
+}
+
+// GetApplicationproblemJSON429 returns the response for an HTTP 429 `application/problem+json` response
+func (r DeleteConversationResponse) GetApplicationproblemJSON429() *TooFast {
+	return r.ApplicationproblemJSON429
+}
+
+// GetApplicationproblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r DeleteConversationResponse) GetApplicationproblemJSON503() *Unavailable {
+	return r.ApplicationproblemJSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r DeleteConversationResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r DeleteConversationResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r DeleteConversationResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r DeleteConversationResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// GetConversationResponse503Headers the declared response headers of an HTTP 503 response for GetConversation
+type GetConversationResponse503Headers struct {
+	RetryAfter *int
+}
+
+type GetConversationResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *ConversationReply
+	// ApplicationproblemJSON400 the response for an HTTP 400 `application/problem+json` response
+	ApplicationproblemJSON400 *InvalidRequest
+	// ApplicationproblemJSON401 the response for an HTTP 401 `application/problem+json` response
+	ApplicationproblemJSON401 *Unauthenticated
+	// ApplicationproblemJSON404 the response for an HTTP 404 `application/problem+json` response
+	ApplicationproblemJSON404 *ConversationNotFound
+	// ApplicationproblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationproblemJSON503 *Unavailable
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *GetConversationResponse503Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetConversationResponse) GetJSON200() *ConversationReply {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
+func (r GetConversationResponse) GetApplicationproblemJSON400() *InvalidRequest {
+	return r.ApplicationproblemJSON400
+}
+
+// GetApplicationproblemJSON401 returns the response for an HTTP 401 `application/problem+json` response
+func (r GetConversationResponse) GetApplicationproblemJSON401() *Unauthenticated {
+	return r.ApplicationproblemJSON401
+}
+
+// GetApplicationproblemJSON404 returns the response for an HTTP 404 `application/problem+json` response
+func (r GetConversationResponse) GetApplicationproblemJSON404() *ConversationNotFound {
+	return r.ApplicationproblemJSON404
+}
+
+// GetApplicationproblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r GetConversationResponse) GetApplicationproblemJSON503() *Unavailable {
+	return r.ApplicationproblemJSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r GetConversationResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetConversationResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetConversationResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetConversationResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// ReadConversationResponse429Headers the declared response headers of an HTTP 429 response for ReadConversation
+type ReadConversationResponse429Headers struct {
+	RateLimit       *string
+	RateLimitPolicy *string
+	RetryAfter      *int
+}
+
+// ReadConversationResponse503Headers the declared response headers of an HTTP 503 response for ReadConversation
+type ReadConversationResponse503Headers struct {
+	RetryAfter *int
+}
+
+type ReadConversationResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationproblemJSON400 the response for an HTTP 400 `application/problem+json` response
+	ApplicationproblemJSON400 *InvalidRequest
+	// ApplicationproblemJSON401 the response for an HTTP 401 `application/problem+json` response
+	ApplicationproblemJSON401 *Unauthenticated
+	// ApplicationproblemJSON404 the response for an HTTP 404 `application/problem+json` response
+	ApplicationproblemJSON404 *ConversationNotFound
+	// ApplicationproblemJSON408 the response for an HTTP 408 `application/problem+json` response
+	ApplicationproblemJSON408 *BodyTimeout
+	// ApplicationproblemJSON409 the response for an HTTP 409 `application/problem+json` response
+	ApplicationproblemJSON409 *Problem
+	// ApplicationproblemJSON413 the response for an HTTP 413 `application/problem+json` response
+	ApplicationproblemJSON413 *BodyTooLarge
+	// ApplicationproblemJSON415 the response for an HTTP 415 `application/problem+json` response
+	ApplicationproblemJSON415 *UnsupportedMediaType
+	// ApplicationproblemJSON429 the response for an HTTP 429 `application/problem+json` response
+	ApplicationproblemJSON429 *TooFast
+	// ApplicationproblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationproblemJSON503 *Unavailable
+	// Headers429 the parsed response headers for an HTTP 429 response
+	Headers429 *ReadConversationResponse429Headers
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *ReadConversationResponse503Headers
+}
+
+// GetApplicationproblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
+func (r ReadConversationResponse) GetApplicationproblemJSON400() *InvalidRequest {
+	return r.ApplicationproblemJSON400
+}
+
+// GetApplicationproblemJSON401 returns the response for an HTTP 401 `application/problem+json` response
+func (r ReadConversationResponse) GetApplicationproblemJSON401() *Unauthenticated {
+	return r.ApplicationproblemJSON401
+}
+
+// GetApplicationproblemJSON404 returns the response for an HTTP 404 `application/problem+json` response
+func (r ReadConversationResponse) GetApplicationproblemJSON404() *ConversationNotFound {
+	return r.ApplicationproblemJSON404
+}
+
+// GetApplicationproblemJSON408 returns the response for an HTTP 408 `application/problem+json` response
+func (r ReadConversationResponse) GetApplicationproblemJSON408() *BodyTimeout {
+	return r.ApplicationproblemJSON408
+}
+
+// GetApplicationproblemJSON409 returns the response for an HTTP 409 `application/problem+json` response
+func (r ReadConversationResponse) GetApplicationproblemJSON409() *Problem {
+	return r.ApplicationproblemJSON409
+}
+
+// GetApplicationproblemJSON413 returns the response for an HTTP 413 `application/problem+json` response
+func (r ReadConversationResponse) GetApplicationproblemJSON413() *BodyTooLarge {
+	return r.ApplicationproblemJSON413
+}
+
+// GetApplicationproblemJSON415 returns the response for an HTTP 415 `application/problem+json` response
+func (r ReadConversationResponse) GetApplicationproblemJSON415() *UnsupportedMediaType {
+	return r.ApplicationproblemJSON415
+}
+
+// GetApplicationproblemJSON429 returns the response for an HTTP 429 `application/problem+json` response
+func (r ReadConversationResponse) GetApplicationproblemJSON429() *TooFast {
+	return r.ApplicationproblemJSON429
+}
+
+// GetApplicationproblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r ReadConversationResponse) GetApplicationproblemJSON503() *Unavailable {
+	return r.ApplicationproblemJSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r ReadConversationResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ReadConversationResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ReadConversationResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ReadConversationResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 // StreamEventsResponse200Headers the declared response headers of an HTTP 200 response for StreamEvents
 type StreamEventsResponse200Headers struct {
 	CacheControl    *string
@@ -19403,6 +16842,84 @@ func (r StreamEventsResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r StreamEventsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// ReadAllConversationsResponse429Headers the declared response headers of an HTTP 429 response for ReadAllConversations
+type ReadAllConversationsResponse429Headers struct {
+	RateLimit       *string
+	RateLimitPolicy *string
+	RetryAfter      *int
+}
+
+// ReadAllConversationsResponse503Headers the declared response headers of an HTTP 503 response for ReadAllConversations
+type ReadAllConversationsResponse503Headers struct {
+	RetryAfter *int
+}
+
+type ReadAllConversationsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationproblemJSON400 the response for an HTTP 400 `application/problem+json` response
+	ApplicationproblemJSON400 *InvalidRequest
+	// ApplicationproblemJSON401 the response for an HTTP 401 `application/problem+json` response
+	ApplicationproblemJSON401 *Unauthenticated
+	// ApplicationproblemJSON429 the response for an HTTP 429 `application/problem+json` response
+	ApplicationproblemJSON429 *TooFast
+	// ApplicationproblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationproblemJSON503 *Unavailable
+	// Headers429 the parsed response headers for an HTTP 429 response
+	Headers429 *ReadAllConversationsResponse429Headers
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *ReadAllConversationsResponse503Headers
+}
+
+// GetApplicationproblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
+func (r ReadAllConversationsResponse) GetApplicationproblemJSON400() *InvalidRequest {
+	return r.ApplicationproblemJSON400
+}
+
+// GetApplicationproblemJSON401 returns the response for an HTTP 401 `application/problem+json` response
+func (r ReadAllConversationsResponse) GetApplicationproblemJSON401() *Unauthenticated {
+	return r.ApplicationproblemJSON401
+}
+
+// GetApplicationproblemJSON429 returns the response for an HTTP 429 `application/problem+json` response
+func (r ReadAllConversationsResponse) GetApplicationproblemJSON429() *TooFast {
+	return r.ApplicationproblemJSON429
+}
+
+// GetApplicationproblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r ReadAllConversationsResponse) GetApplicationproblemJSON503() *Unavailable {
+	return r.ApplicationproblemJSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r ReadAllConversationsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ReadAllConversationsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ReadAllConversationsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ReadAllConversationsResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -20184,119 +17701,6 @@ func (r HeadMediaResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r HeadMediaResponse) ContentType() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
-	}
-	return ""
-}
-
-// UpdateProfileResponse429Headers the declared response headers of an HTTP 429 response for UpdateProfile
-type UpdateProfileResponse429Headers struct {
-	RateLimit       *string
-	RateLimitPolicy *string
-	RetryAfter      *int
-}
-
-// UpdateProfileResponse503Headers the declared response headers of an HTTP 503 response for UpdateProfile
-type UpdateProfileResponse503Headers struct {
-	RetryAfter *int
-}
-
-type UpdateProfileResponse struct {
-	Body         []byte
-	HTTPResponse *http.Response
-	// JSON200 the response for an HTTP 200 `application/json` response
-	JSON200 *ProfileReply
-	// ApplicationproblemJSON400 the response for an HTTP 400 `application/problem+json` response
-	ApplicationproblemJSON400 *InvalidRequest
-	// ApplicationproblemJSON401 the response for an HTTP 401 `application/problem+json` response
-	ApplicationproblemJSON401 *Unauthenticated
-	// ApplicationproblemJSON403 the response for an HTTP 403 `application/problem+json` response
-	ApplicationproblemJSON403 *Problem
-	// ApplicationproblemJSON408 the response for an HTTP 408 `application/problem+json` response
-	ApplicationproblemJSON408 *BodyTimeout
-	// ApplicationproblemJSON413 the response for an HTTP 413 `application/problem+json` response
-	ApplicationproblemJSON413 *BodyTooLarge
-	// ApplicationproblemJSON415 the response for an HTTP 415 `application/problem+json` response
-	ApplicationproblemJSON415 *UnsupportedMediaType
-	// ApplicationproblemJSON429 the response for an HTTP 429 `application/problem+json` response
-	ApplicationproblemJSON429 *TooFast
-	// ApplicationproblemJSON503 the response for an HTTP 503 `application/problem+json` response
-	ApplicationproblemJSON503 *Unavailable
-	// Headers429 the parsed response headers for an HTTP 429 response
-	Headers429 *UpdateProfileResponse429Headers
-	// Headers503 the parsed response headers for an HTTP 503 response
-	Headers503 *UpdateProfileResponse503Headers
-}
-
-// GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r UpdateProfileResponse) GetJSON200() *ProfileReply {
-	return r.JSON200
-}
-
-// GetApplicationproblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
-func (r UpdateProfileResponse) GetApplicationproblemJSON400() *InvalidRequest {
-	return r.ApplicationproblemJSON400
-}
-
-// GetApplicationproblemJSON401 returns the response for an HTTP 401 `application/problem+json` response
-func (r UpdateProfileResponse) GetApplicationproblemJSON401() *Unauthenticated {
-	return r.ApplicationproblemJSON401
-}
-
-// GetApplicationproblemJSON403 returns the response for an HTTP 403 `application/problem+json` response
-func (r UpdateProfileResponse) GetApplicationproblemJSON403() *Problem {
-	return r.ApplicationproblemJSON403
-}
-
-// GetApplicationproblemJSON408 returns the response for an HTTP 408 `application/problem+json` response
-func (r UpdateProfileResponse) GetApplicationproblemJSON408() *BodyTimeout {
-	return r.ApplicationproblemJSON408
-}
-
-// GetApplicationproblemJSON413 returns the response for an HTTP 413 `application/problem+json` response
-func (r UpdateProfileResponse) GetApplicationproblemJSON413() *BodyTooLarge {
-	return r.ApplicationproblemJSON413
-}
-
-// GetApplicationproblemJSON415 returns the response for an HTTP 415 `application/problem+json` response
-func (r UpdateProfileResponse) GetApplicationproblemJSON415() *UnsupportedMediaType {
-	return r.ApplicationproblemJSON415
-}
-
-// GetApplicationproblemJSON429 returns the response for an HTTP 429 `application/problem+json` response
-func (r UpdateProfileResponse) GetApplicationproblemJSON429() *TooFast {
-	return r.ApplicationproblemJSON429
-}
-
-// GetApplicationproblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
-func (r UpdateProfileResponse) GetApplicationproblemJSON503() *Unavailable {
-	return r.ApplicationproblemJSON503
-}
-
-// GetBody returns the raw response body bytes
-func (r UpdateProfileResponse) GetBody() []byte {
-	return r.Body
-}
-
-// Status returns HTTPResponse.Status
-func (r UpdateProfileResponse) Status() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Status
-	}
-	return http.StatusText(0)
-}
-
-// StatusCode returns HTTPResponse.StatusCode
-func (r UpdateProfileResponse) StatusCode() int {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.StatusCode
-	}
-	return 0
-}
-
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r UpdateProfileResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -23167,75 +20571,6 @@ func (r ListStatusesResponse) ContentType() string {
 	return ""
 }
 
-// QueryUsersResponse503Headers the declared response headers of an HTTP 503 response for QueryUsers
-type QueryUsersResponse503Headers struct {
-	RetryAfter *int
-}
-
-type QueryUsersResponse struct {
-	Body         []byte
-	HTTPResponse *http.Response
-	// JSON200 the response for an HTTP 200 `application/json` response
-	JSON200 *QueryUsersReply
-	// ApplicationproblemJSON400 the response for an HTTP 400 `application/problem+json` response
-	ApplicationproblemJSON400 *InvalidRequest
-	// ApplicationproblemJSON401 the response for an HTTP 401 `application/problem+json` response
-	ApplicationproblemJSON401 *Unauthenticated
-	// ApplicationproblemJSON503 the response for an HTTP 503 `application/problem+json` response
-	ApplicationproblemJSON503 *Unavailable
-	// Headers503 the parsed response headers for an HTTP 503 response
-	Headers503 *QueryUsersResponse503Headers
-}
-
-// GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r QueryUsersResponse) GetJSON200() *QueryUsersReply {
-	return r.JSON200
-}
-
-// GetApplicationproblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
-func (r QueryUsersResponse) GetApplicationproblemJSON400() *InvalidRequest {
-	return r.ApplicationproblemJSON400
-}
-
-// GetApplicationproblemJSON401 returns the response for an HTTP 401 `application/problem+json` response
-func (r QueryUsersResponse) GetApplicationproblemJSON401() *Unauthenticated {
-	return r.ApplicationproblemJSON401
-}
-
-// GetApplicationproblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
-func (r QueryUsersResponse) GetApplicationproblemJSON503() *Unavailable {
-	return r.ApplicationproblemJSON503
-}
-
-// GetBody returns the raw response body bytes
-func (r QueryUsersResponse) GetBody() []byte {
-	return r.Body
-}
-
-// Status returns HTTPResponse.Status
-func (r QueryUsersResponse) Status() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Status
-	}
-	return http.StatusText(0)
-}
-
-// StatusCode returns HTTPResponse.StatusCode
-func (r QueryUsersResponse) StatusCode() int {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.StatusCode
-	}
-	return 0
-}
-
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r QueryUsersResponse) ContentType() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
-	}
-	return ""
-}
-
 // ListPeerMessagesResponse503Headers the declared response headers of an HTTP 503 response for ListPeerMessages
 type ListPeerMessagesResponse503Headers struct {
 	RetryAfter *int
@@ -23578,10 +20913,10 @@ func (c *ClientWithResponses) CreateDevelopmentTokenWithResponse(ctx context.Con
 //
 //   - `sessions`: `sessionStarted` and `sessionEnded`.
 //   - `peers`: `peerMessageReceived` and `peerMessageRecalled`, once for each message, as they are
-//     in the inbox of the sender: `seq` is that of the sender's inbox, and `userID` of the message
-//     is the receiver. Messages that were sent at the same time may be in another order than in
-//     the inbox. The server must have been started with `PARLOR_FEED_PEERS`; otherwise the call is
-//     refused with `not_in_feed`.
+//     in the inbox of the sender: `seq` is that of the sender's inbox, and `userID` of the
+//     message is the receiver. Messages that were sent at the same time may be in another order
+//     than in the inbox. The server must have been started with `PARLOR_FEED_PEERS`; otherwise
+//     the call is refused with `not_in_feed`.
 //
 // Events of destroyed rooms are kept for `PARLOR_FEED_RETENTION`, and those of existing rooms
 // for `PARLOR_MESSAGE_RETENTION` or the room's own retention: at least 20 minutes, which is all
@@ -24061,53 +21396,6 @@ func (c *ClientWithResponses) AdminSendPeerMessageWithResponse(ctx context.Conte
 	return ParseAdminSendPeerMessageResponse(rsp)
 }
 
-// AdminGetProfileWithResponse Get the profile of a user
-//
-// As `queryUsers` for one user.
-//
-// Returns a wrapper object for the known response body format(s).
-//
-// Corresponds with GET /v1/admin/users/{userID}/profile (the `AdminGetProfile` operationId).
-func (c *ClientWithResponses) AdminGetProfileWithResponse(ctx context.Context, userID PathUserID, reqEditors ...RequestEditorFn) (*AdminGetProfileResponse, error) {
-	rsp, err := c.AdminGetProfile(ctx, userID, reqEditors...)
-	if err != nil {
-		return nil, err
-	}
-	return ParseAdminGetProfileResponse(rsp)
-}
-
-// AdminUpdateProfileWithBodyWithResponse Change the profile of a user
-//
-// As `updateProfile` by the user, also if names are signed. The user must have logged in
-// before. A later login with another name changes the name again.
-//
-// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
-//
-// Corresponds with PATCH /v1/admin/users/{userID}/profile (the `AdminUpdateProfile` operationId).
-func (c *ClientWithResponses) AdminUpdateProfileWithBodyWithResponse(ctx context.Context, userID PathUserID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*AdminUpdateProfileResponse, error) {
-	rsp, err := c.AdminUpdateProfileWithBody(ctx, userID, contentType, body, reqEditors...)
-	if err != nil {
-		return nil, err
-	}
-	return ParseAdminUpdateProfileResponse(rsp)
-}
-
-// AdminUpdateProfileWithResponse Change the profile of a user
-//
-// As `updateProfile` by the user, also if names are signed. The user must have logged in
-// before. A later login with another name changes the name again.
-//
-// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
-//
-// Corresponds with PATCH /v1/admin/users/{userID}/profile (the `AdminUpdateProfile` operationId).
-func (c *ClientWithResponses) AdminUpdateProfileWithResponse(ctx context.Context, userID PathUserID, body AdminUpdateProfileJSONRequestBody, reqEditors ...RequestEditorFn) (*AdminUpdateProfileResponse, error) {
-	rsp, err := c.AdminUpdateProfile(ctx, userID, body, reqEditors...)
-	if err != nil {
-		return nil, err
-	}
-	return ParseAdminUpdateProfileResponse(rsp)
-}
-
 // AdminListUserRoomsWithResponse List the rooms that a user is in
 //
 // Returns the rooms that at least one session of the user is in.
@@ -24212,8 +21500,8 @@ func (c *ClientWithResponses) AdminVoidTokensWithResponse(ctx context.Context, u
 
 // ListBlocksWithResponse List the users that the user has blocked
 //
-// Returns blocked users in the order of their IDs, one page at a time; or, with `userID`, those
-// of the given users who are blocked.
+// Returns blocked users in the order of their IDs, one page at a time; or, with `userID`,
+// those of the given users who are blocked.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -24228,8 +21516,8 @@ func (c *ClientWithResponses) ListBlocksWithResponse(ctx context.Context, params
 
 // UnblockUserWithResponse Unblock a user
 //
-// Messages of that user are accepted again; those that were rejected are not delivered later. All
-// sessions of the user receive `blockListChanged`.
+// Messages of that user are accepted again; those that were rejected are not delivered later.
+// All sessions of the user receive `blockListChanged`.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -24245,11 +21533,12 @@ func (c *ClientWithResponses) UnblockUserWithResponse(ctx context.Context, userI
 // BlockUserWithResponse Block a user
 //
 // From the reply on, messages of that user to the caller's user are rejected with `blocked`,
-// which is all that the other user can notice. Nothing else changes: rooms, earlier messages and
-// their recalls, and messages of the caller's user to the other one. Admins are not stopped.
+// which is all that the other user can notice. Nothing else changes: rooms, earlier messages
+// and their recalls, and messages of the caller's user to the other one. Admins are not
+// stopped.
 //
-// A user can block up to 1,000 users who have logged in at least once. All sessions of the user
-// receive `blockListChanged`. Blocking a user again has no effect. Any token allows this.
+// A user can block up to 1,000 users who have logged in at least once. All sessions of the
+// user receive `blockListChanged`. Blocking a user again has no effect. Any token allows this.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -24260,6 +21549,115 @@ func (c *ClientWithResponses) BlockUserWithResponse(ctx context.Context, userID 
 		return nil, err
 	}
 	return ParseBlockUserResponse(rsp)
+}
+
+// ListConversationsWithResponse List the user's conversations
+//
+// Returns the users with whom the caller's user has exchanged messages that are still stored,
+// with the newest message and the number of unread ones, one page at a time: those with the
+// newest messages first. To read the next page, send `nextCursor` as `before`.
+//
+// `seq` is the event of the user's inbox up to which a page is true. To show the conversations
+// at any time, combine the list with the events:
+//
+//  1. Open the stream, and collect the events of the inbox.
+//  2. Read the pages. Note `seq` and `totalUnreadCount` of the first one only, and put the
+//     conversations of all pages into one map by `userID`, the first entry of each user.
+//  3. Apply the events whose `seq` is greater than the noted one, in their order.
+//     `peerMessageReceived` sets `lastMessage` of the conversation with the message's `userID`;
+//     if another user is its `sender` than the session's, it adds 1 to `unreadCount` and to the
+//     total. `peerMessageRecalled` changes `lastMessage` if that is the recalled message, and
+//     subtracts 1 from both counts if `operatedInfo` names the other user and `recalledSeq` is
+//     greater than `readSeq`. `conversationChanged` has the new `unreadCount`, `readSeq` and
+//     total, and removes a conversation whose `lastMessage` has no greater `seq` than
+//     `deletedSeq`. `conversationsRead` sets all counts to 0, and `readSeq` of all
+//     conversations to its own.
+//
+// Messages that expire (`PARLOR_PEER_RETENTION`) end their conversation and are not counted
+// any more, without an event. Read the list again after `inboxReset`. Any token allows this.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/conversations (the `ListConversations` operationId).
+func (c *ClientWithResponses) ListConversationsWithResponse(ctx context.Context, params *ListConversationsParams, reqEditors ...RequestEditorFn) (*ListConversationsResponse, error) {
+	rsp, err := c.ListConversations(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListConversationsResponse(rsp)
+}
+
+// DeleteConversationWithResponse Delete the conversation with a user for oneself
+//
+// Deletes all messages of the conversation until now for the caller's user: they are not
+// counted as unread, listPeerMessages leaves them out, and the user can no longer read their
+// files. The other user keeps them. The next message begins the conversation again. All
+// sessions of the user receive `conversationChanged`. A stream that continues before it still
+// delivers the messages, in their order, and then this event.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with DELETE /v1/conversations/{userID} (the `DeleteConversation` operationId).
+func (c *ClientWithResponses) DeleteConversationWithResponse(ctx context.Context, userID PathPeerID, reqEditors ...RequestEditorFn) (*DeleteConversationResponse, error) {
+	rsp, err := c.DeleteConversation(ctx, userID, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDeleteConversationResponse(rsp)
+}
+
+// GetConversationWithResponse Get the conversation with a user
+//
+// Returns the conversation as listConversations does. It is found as long as messages are
+// stored, even if the other user was deleted.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/conversations/{userID} (the `GetConversation` operationId).
+func (c *ClientWithResponses) GetConversationWithResponse(ctx context.Context, userID PathPeerID, reqEditors ...RequestEditorFn) (*GetConversationResponse, error) {
+	rsp, err := c.GetConversation(ctx, userID, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetConversationResponse(rsp)
+}
+
+// ReadConversationWithBodyWithResponse Mark messages of a user as read
+//
+// Marks all messages of the conversation up to a `seq` of the caller's inbox as read: send
+// that of the newest message that the user has seen. All sessions of the user receive
+// `conversationChanged`; the other user is not notified. If none of these messages is unread,
+// the call has no effect, so messages never become unread again. Sending a message does not
+// mark others as read.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/conversations/{userID}/read (the `ReadConversation` operationId).
+func (c *ClientWithResponses) ReadConversationWithBodyWithResponse(ctx context.Context, userID PathPeerID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ReadConversationResponse, error) {
+	rsp, err := c.ReadConversationWithBody(ctx, userID, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseReadConversationResponse(rsp)
+}
+
+// ReadConversationWithResponse Mark messages of a user as read
+//
+// Marks all messages of the conversation up to a `seq` of the caller's inbox as read: send
+// that of the newest message that the user has seen. All sessions of the user receive
+// `conversationChanged`; the other user is not notified. If none of these messages is unread,
+// the call has no effect, so messages never become unread again. Sending a message does not
+// mark others as read.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/conversations/{userID}/read (the `ReadConversation` operationId).
+func (c *ClientWithResponses) ReadConversationWithResponse(ctx context.Context, userID PathPeerID, body ReadConversationJSONRequestBody, reqEditors ...RequestEditorFn) (*ReadConversationResponse, error) {
+	rsp, err := c.ReadConversation(ctx, userID, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseReadConversationResponse(rsp)
 }
 
 // StreamEventsWithResponse Open the session's event stream
@@ -24303,13 +21701,31 @@ func (c *ClientWithResponses) StreamEventsWithResponse(ctx context.Context, para
 	return ParseStreamEventsResponse(rsp)
 }
 
+// ReadAllConversationsWithResponse Mark all messages of all users as read
+//
+// Marks all messages that the caller's user has received until now as read, including those
+// that the caller has not received yet. All sessions of the user receive `conversationsRead`.
+// If no message is unread, the call has no effect.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/inbox/read (the `ReadAllConversations` operationId).
+func (c *ClientWithResponses) ReadAllConversationsWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*ReadAllConversationsResponse, error) {
+	rsp, err := c.ReadAllConversations(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseReadAllConversationsResponse(rsp)
+}
+
 // UploadMediaWithBodyWithResponse Upload a file
 //
-// The body is either the file itself or a form whose only part is named `file`. The type of the
-// file is determined from its bytes: `contentType` in the reply is one of the types that the
-// server knows and has checked, or `application/octet-stream`. So the `Content-Type` of the
-// request does not matter, unless it is that of a form: `image/png`, which browsers send for a
-// `File`, is accepted like `application/octet-stream`. A file has at most 104,857,600 bytes.
+// The body is either the file itself or a form whose only part is named `file`. The type of
+// the file is determined from its bytes: `contentType` in the reply is one of the types that
+// the server knows and has checked, or `application/octet-stream`. So the `Content-Type` of
+// the request does not matter, unless it is that of a form: `image/png`, which browsers send
+// for a `File`, is accepted like `application/octet-stream`. A file has at most 104,857,600
+// bytes.
 //
 // A file that is never sent is deleted after a day. Once none of its messages is left, because
 // they were recalled or have expired, the file is no longer found, even by its owner. A user
@@ -24464,58 +21880,6 @@ func (c *ClientWithResponses) HeadMediaWithResponse(ctx context.Context, mediaID
 		return nil, err
 	}
 	return ParseHeadMediaResponse(rsp)
-}
-
-// UpdateProfileWithBodyWithResponse Change the own name, avatar or extended data
-//
-// Changes the fields that the request has. The change applies to all sessions of the user: to
-// the messages that they send from now on, and to the lists of members. The rooms that the user
-// is in publish it as `userInfoUpdated`, as far as they publish names of members
-// (`memberEvents`); all sessions of the user receive `profileUpdated`. If nothing changes, no
-// event is published.
-//
-// The name is that of the newest login that gave one, or of this call if it is newer. A name
-// in a token counts once: a login with the same name in the token does not undo this call.
-//
-// If the caller's token has grants, it needs `updateProfile`. With `PARLOR_SIGNED_NAMES`, a
-// user whose tokens have a name cannot change it (`name_signed`). A user can change the
-// profile 10 times a minute by default (`PARLOR_PROFILE_RATE`).
-//
-// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
-//
-// Corresponds with PATCH /v1/profile (the `UpdateProfile` operationId).
-func (c *ClientWithResponses) UpdateProfileWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateProfileResponse, error) {
-	rsp, err := c.UpdateProfileWithBody(ctx, contentType, body, reqEditors...)
-	if err != nil {
-		return nil, err
-	}
-	return ParseUpdateProfileResponse(rsp)
-}
-
-// UpdateProfileWithResponse Change the own name, avatar or extended data
-//
-// Changes the fields that the request has. The change applies to all sessions of the user: to
-// the messages that they send from now on, and to the lists of members. The rooms that the user
-// is in publish it as `userInfoUpdated`, as far as they publish names of members
-// (`memberEvents`); all sessions of the user receive `profileUpdated`. If nothing changes, no
-// event is published.
-//
-// The name is that of the newest login that gave one, or of this call if it is newer. A name
-// in a token counts once: a login with the same name in the token does not undo this call.
-//
-// If the caller's token has grants, it needs `updateProfile`. With `PARLOR_SIGNED_NAMES`, a
-// user whose tokens have a name cannot change it (`name_signed`). A user can change the
-// profile 10 times a minute by default (`PARLOR_PROFILE_RATE`).
-//
-// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
-//
-// Corresponds with PATCH /v1/profile (the `UpdateProfile` operationId).
-func (c *ClientWithResponses) UpdateProfileWithResponse(ctx context.Context, body UpdateProfileJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateProfileResponse, error) {
-	rsp, err := c.UpdateProfile(ctx, body, reqEditors...)
-	if err != nil {
-		return nil, err
-	}
-	return ParseUpdateProfileResponse(rsp)
 }
 
 // CreateRoomWithBodyWithResponse Create a room and join it
@@ -24886,9 +22250,8 @@ func (c *ClientWithResponses) UpdateMemberAttributesWithResponse(ctx context.Con
 //  3. Apply the events of that generation whose `seq` is greater than the noted one, in their
 //     order: those that arrived while the pages were read, and then each new one. A user who
 //     joined replaces the entry with the same `userID`; a user who left removes it. A
-//     `userData` in `roomMemberAttributesUpdated` replaces that of a member,
-//     `memberReconnecting` and `memberReconnected` change the `state`, and `userInfoUpdated`
-//     changes the `userName` and the `avatarURL`.
+//     `userData` in `roomMemberAttributesUpdated` replaces that of a member, and
+//     `memberReconnecting` and `memberReconnected` change the `state`.
 //
 // If a later page has another `generation`, the room was destroyed and created again
 // meanwhile: begin again. Begin again also after a `roomMemberCountUpdated` with the
@@ -25072,11 +22435,9 @@ func (c *ClientWithResponses) SwitchRoomWithResponse(ctx context.Context, roomID
 // Starts a session for the user that the token names. The `sessionKey` and the `streamURL` are
 // returned only here; the server stores nothing but their hashes.
 //
-// A user has one name in all sessions. A login with a `userName` changes it; so does one with a
-// `name` in the token that is not that of the user's previous token, if the request has no
-// `userName`. A user whom neither has named yet has the userID as the name. The operator may
-// let the name in the token win, always (`PARLOR_SIGNED_NAMES`). The reply contains the name.
-// Between logins, `updateProfile` changes it.
+// The name of the user is the `userName` of the request, or else the `name` in the token, or
+// else the userID. The operator may let the name in the token win (`PARLOR_SIGNED_NAMES`); the
+// reply contains the one that is used.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -25094,11 +22455,9 @@ func (c *ClientWithResponses) CreateSessionWithBodyWithResponse(ctx context.Cont
 // Starts a session for the user that the token names. The `sessionKey` and the `streamURL` are
 // returned only here; the server stores nothing but their hashes.
 //
-// A user has one name in all sessions. A login with a `userName` changes it; so does one with a
-// `name` in the token that is not that of the user's previous token, if the request has no
-// `userName`. A user whom neither has named yet has the userID as the name. The operator may
-// let the name in the token win, always (`PARLOR_SIGNED_NAMES`). The reply contains the name.
-// Between logins, `updateProfile` changes it.
+// The name of the user is the `userName` of the request, or else the `name` in the token, or
+// else the userID. The operator may let the name in the token win (`PARLOR_SIGNED_NAMES`); the
+// reply contains the one that is used.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -25237,9 +22596,9 @@ func (c *ClientWithResponses) RenewTokenWithResponse(ctx context.Context, body R
 // UpdateStatusWithBodyWithResponse Set the own custom status
 //
 // Sets the text that others see beside the state of the session's user. It belongs to the
-// user, not to the session: it remains when the user is offline, until it is set again. A
-// body without it removes it. Changes of the custom status and of subscriptions share one rate limit, 60 calls
-// per minute and user by default (`PARLOR_STATUS_RATE`).
+// user, not to the session: it remains when the user is offline, until it is set again. A body
+// without it removes it. Changes of the custom status and of subscriptions share one rate
+// limit, 60 calls per minute and user by default (`PARLOR_STATUS_RATE`).
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -25255,9 +22614,9 @@ func (c *ClientWithResponses) UpdateStatusWithBodyWithResponse(ctx context.Conte
 // UpdateStatusWithResponse Set the own custom status
 //
 // Sets the text that others see beside the state of the session's user. It belongs to the
-// user, not to the session: it remains when the user is offline, until it is set again. A
-// body without it removes it. Changes of the custom status and of subscriptions share one rate limit, 60 calls
-// per minute and user by default (`PARLOR_STATUS_RATE`).
+// user, not to the session: it remains when the user is offline, until it is set again. A body
+// without it removes it. Changes of the custom status and of subscriptions share one rate
+// limit, 60 calls per minute and user by default (`PARLOR_STATUS_RATE`).
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -25289,9 +22648,9 @@ func (c *ClientWithResponses) UnsubscribeStatusesWithResponse(ctx context.Contex
 // ListStatusSubscriptionsWithResponse List the user's subscriptions to statuses
 //
 // Returns the subscriptions of the session's user that have not expired, with the status of
-// each user as it was last published, in the order of the userIDs, one page at a time; or, with
-// `userID`, those to the given users. A user whose status the caller may not see at the moment
-// is `unknown`.
+// each user as it was last published, in the order of the userIDs, one page at a time; or,
+// with `userID`, those to the given users. A user whose status the caller may not see at the
+// moment is `unknown`.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -25390,28 +22749,13 @@ func (c *ClientWithResponses) ListStatusesWithResponse(ctx context.Context, para
 	return ParseListStatusesResponse(rsp)
 }
 
-// QueryUsersWithResponse Get the profiles of users
-//
-// Any user may ask for the profiles of any users whose IDs they know. A user exists from the
-// first login on, and has a profile whether or not a session is open.
-//
-// Returns a wrapper object for the known response body format(s).
-//
-// Corresponds with GET /v1/users (the `QueryUsers` operationId).
-func (c *ClientWithResponses) QueryUsersWithResponse(ctx context.Context, params *QueryUsersParams, reqEditors ...RequestEditorFn) (*QueryUsersResponse, error) {
-	rsp, err := c.QueryUsers(ctx, params, reqEditors...)
-	if err != nil {
-		return nil, err
-	}
-	return ParseQueryUsersResponse(rsp)
-}
-
 // ListPeerMessagesWithResponse List the messages exchanged with a user
 //
 // Returns a page of the stored messages between the caller and the user, in both directions,
 // always in ascending `seq`, which is that of the caller's inbox: the newest ones, or those
 // immediately `before` or `after` a seq. To read the next page, send `nextCursor` in the same
-// parameter; it is absent at the end of the conversation.
+// parameter; it is absent at the end of the conversation. Messages that the caller's user has
+// deleted with `deleteConversation` are left out.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -27417,175 +24761,6 @@ func ParseAdminSendPeerMessageResponse(rsp *http.Response) (*AdminSendPeerMessag
 	return response, nil
 }
 
-// ParseAdminGetProfileResponse parses an HTTP response from a AdminGetProfileWithResponse call
-func ParseAdminGetProfileResponse(rsp *http.Response) (*AdminGetProfileResponse, error) {
-	bodyBytes, err := io.ReadAll(rsp.Body)
-	defer func() { _ = rsp.Body.Close() }()
-	if err != nil {
-		return nil, err
-	}
-
-	response := &AdminGetProfileResponse{
-		Body:         bodyBytes,
-		HTTPResponse: rsp,
-	}
-
-	switch {
-	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
-		var dest ProfileReply
-		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
-			return nil, err
-		}
-		response.JSON200 = &dest
-
-	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
-		var dest InvalidRequest
-		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
-			return nil, err
-		}
-		response.ApplicationproblemJSON400 = &dest
-
-	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
-		var dest AdminTokenRefused
-		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
-			return nil, err
-		}
-		response.ApplicationproblemJSON401 = &dest
-
-	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
-		var dest NotAdmin
-		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
-			return nil, err
-		}
-		response.ApplicationproblemJSON403 = &dest
-
-	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
-		var dest UserNotFound
-		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
-			return nil, err
-		}
-		response.ApplicationproblemJSON404 = &dest
-
-	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
-		var dest Unavailable
-		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
-			return nil, err
-		}
-		response.ApplicationproblemJSON503 = &dest
-
-	}
-
-	switch {
-	case rsp.StatusCode == 503:
-		var headers AdminGetProfileResponse503Headers
-		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
-			var value int
-			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
-				return nil, err
-			}
-			headers.RetryAfter = &value
-		}
-		response.Headers503 = &headers
-	}
-
-	return response, nil
-}
-
-// ParseAdminUpdateProfileResponse parses an HTTP response from a AdminUpdateProfileWithResponse call
-func ParseAdminUpdateProfileResponse(rsp *http.Response) (*AdminUpdateProfileResponse, error) {
-	bodyBytes, err := io.ReadAll(rsp.Body)
-	defer func() { _ = rsp.Body.Close() }()
-	if err != nil {
-		return nil, err
-	}
-
-	response := &AdminUpdateProfileResponse{
-		Body:         bodyBytes,
-		HTTPResponse: rsp,
-	}
-
-	switch {
-	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
-		var dest ProfileReply
-		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
-			return nil, err
-		}
-		response.JSON200 = &dest
-
-	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
-		var dest InvalidRequest
-		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
-			return nil, err
-		}
-		response.ApplicationproblemJSON400 = &dest
-
-	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
-		var dest AdminTokenRefused
-		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
-			return nil, err
-		}
-		response.ApplicationproblemJSON401 = &dest
-
-	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
-		var dest NotAdmin
-		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
-			return nil, err
-		}
-		response.ApplicationproblemJSON403 = &dest
-
-	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
-		var dest UserNotFound
-		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
-			return nil, err
-		}
-		response.ApplicationproblemJSON404 = &dest
-
-	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 408:
-		var dest BodyTimeout
-		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
-			return nil, err
-		}
-		response.ApplicationproblemJSON408 = &dest
-
-	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 413:
-		var dest BodyTooLarge
-		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
-			return nil, err
-		}
-		response.ApplicationproblemJSON413 = &dest
-
-	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 415:
-		var dest UnsupportedMediaType
-		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
-			return nil, err
-		}
-		response.ApplicationproblemJSON415 = &dest
-
-	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
-		var dest Unavailable
-		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
-			return nil, err
-		}
-		response.ApplicationproblemJSON503 = &dest
-
-	}
-
-	switch {
-	case rsp.StatusCode == 503:
-		var headers AdminUpdateProfileResponse503Headers
-		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
-			var value int
-			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
-				return nil, err
-			}
-			headers.RetryAfter = &value
-		}
-		response.Headers503 = &headers
-	}
-
-	return response, nil
-}
-
 // ParseAdminListUserRoomsResponse parses an HTTP response from a AdminListUserRoomsWithResponse call
 func ParseAdminListUserRoomsResponse(rsp *http.Response) (*AdminListUserRoomsResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -28200,6 +25375,349 @@ func ParseBlockUserResponse(rsp *http.Response) (*BlockUserResponse, error) {
 	return response, nil
 }
 
+// ParseListConversationsResponse parses an HTTP response from a ListConversationsWithResponse call
+func ParseListConversationsResponse(rsp *http.Response) (*ListConversationsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListConversationsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest ConversationListReply
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest InvalidRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest Unauthenticated
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 503:
+		var headers ListConversationsResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseDeleteConversationResponse parses an HTTP response from a DeleteConversationWithResponse call
+func ParseDeleteConversationResponse(rsp *http.Response) (*DeleteConversationResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &DeleteConversationResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 204:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest InvalidRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest Unauthenticated
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
+		var dest ConversationNotFound
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON404 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest TooFast
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 429:
+		var headers DeleteConversationResponse429Headers
+		if values := rsp.Header.Values("RateLimit"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimit = &value
+		}
+		if values := rsp.Header.Values("RateLimit-Policy"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit-Policy", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimitPolicy = &value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		response.Headers429 = &headers
+	case rsp.StatusCode == 503:
+		var headers DeleteConversationResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseGetConversationResponse parses an HTTP response from a GetConversationWithResponse call
+func ParseGetConversationResponse(rsp *http.Response) (*GetConversationResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetConversationResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest ConversationReply
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest InvalidRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest Unauthenticated
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
+		var dest ConversationNotFound
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON404 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 503:
+		var headers GetConversationResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseReadConversationResponse parses an HTTP response from a ReadConversationWithResponse call
+func ParseReadConversationResponse(rsp *http.Response) (*ReadConversationResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ReadConversationResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 204:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest InvalidRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest Unauthenticated
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
+		var dest ConversationNotFound
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON404 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 408:
+		var dest BodyTimeout
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON408 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON409 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 413:
+		var dest BodyTooLarge
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON413 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 415:
+		var dest UnsupportedMediaType
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON415 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest TooFast
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 429:
+		var headers ReadConversationResponse429Headers
+		if values := rsp.Header.Values("RateLimit"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimit = &value
+		}
+		if values := rsp.Header.Values("RateLimit-Policy"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit-Policy", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimitPolicy = &value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		response.Headers429 = &headers
+	case rsp.StatusCode == 503:
+		var headers ReadConversationResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
 // ParseStreamEventsResponse parses an HTTP response from a StreamEventsWithResponse call
 func ParseStreamEventsResponse(rsp *http.Response) (*StreamEventsResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -28284,6 +25802,93 @@ func ParseStreamEventsResponse(rsp *http.Response) (*StreamEventsResponse, error
 		response.Headers429 = &headers
 	case rsp.StatusCode == 503:
 		var headers StreamEventsResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseReadAllConversationsResponse parses an HTTP response from a ReadAllConversationsWithResponse call
+func ParseReadAllConversationsResponse(rsp *http.Response) (*ReadAllConversationsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ReadAllConversationsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 204:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest InvalidRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest Unauthenticated
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest TooFast
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 429:
+		var headers ReadAllConversationsResponse429Headers
+		if values := rsp.Header.Values("RateLimit"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimit = &value
+		}
+		if values := rsp.Header.Values("RateLimit-Policy"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit-Policy", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimitPolicy = &value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		response.Headers429 = &headers
+	case rsp.StatusCode == 503:
+		var headers ReadAllConversationsResponse503Headers
 		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
 			var value int
 			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
@@ -29097,125 +26702,6 @@ func ParseHeadMediaResponse(rsp *http.Response) (*HeadMediaResponse, error) {
 			headers.ETag = &value
 		}
 		response.Headers206 = &headers
-	}
-
-	return response, nil
-}
-
-// ParseUpdateProfileResponse parses an HTTP response from a UpdateProfileWithResponse call
-func ParseUpdateProfileResponse(rsp *http.Response) (*UpdateProfileResponse, error) {
-	bodyBytes, err := io.ReadAll(rsp.Body)
-	defer func() { _ = rsp.Body.Close() }()
-	if err != nil {
-		return nil, err
-	}
-
-	response := &UpdateProfileResponse{
-		Body:         bodyBytes,
-		HTTPResponse: rsp,
-	}
-
-	switch {
-	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
-		var dest ProfileReply
-		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
-			return nil, err
-		}
-		response.JSON200 = &dest
-
-	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
-		var dest InvalidRequest
-		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
-			return nil, err
-		}
-		response.ApplicationproblemJSON400 = &dest
-
-	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
-		var dest Unauthenticated
-		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
-			return nil, err
-		}
-		response.ApplicationproblemJSON401 = &dest
-
-	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
-		var dest Problem
-		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
-			return nil, err
-		}
-		response.ApplicationproblemJSON403 = &dest
-
-	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 408:
-		var dest BodyTimeout
-		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
-			return nil, err
-		}
-		response.ApplicationproblemJSON408 = &dest
-
-	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 413:
-		var dest BodyTooLarge
-		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
-			return nil, err
-		}
-		response.ApplicationproblemJSON413 = &dest
-
-	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 415:
-		var dest UnsupportedMediaType
-		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
-			return nil, err
-		}
-		response.ApplicationproblemJSON415 = &dest
-
-	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
-		var dest TooFast
-		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
-			return nil, err
-		}
-		response.ApplicationproblemJSON429 = &dest
-
-	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
-		var dest Unavailable
-		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
-			return nil, err
-		}
-		response.ApplicationproblemJSON503 = &dest
-
-	}
-
-	switch {
-	case rsp.StatusCode == 429:
-		var headers UpdateProfileResponse429Headers
-		if values := rsp.Header.Values("RateLimit"); len(values) > 0 {
-			var value string
-			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
-				return nil, err
-			}
-			headers.RateLimit = &value
-		}
-		if values := rsp.Header.Values("RateLimit-Policy"); len(values) > 0 {
-			var value string
-			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit-Policy", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
-				return nil, err
-			}
-			headers.RateLimitPolicy = &value
-		}
-		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
-			var value int
-			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
-				return nil, err
-			}
-			headers.RetryAfter = &value
-		}
-		response.Headers429 = &headers
-	case rsp.StatusCode == 503:
-		var headers UpdateProfileResponse503Headers
-		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
-			var value int
-			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
-				return nil, err
-			}
-			headers.RetryAfter = &value
-		}
-		response.Headers503 = &headers
 	}
 
 	return response, nil
@@ -32066,66 +29552,6 @@ func ParseListStatusesResponse(rsp *http.Response) (*ListStatusesResponse, error
 	switch {
 	case rsp.StatusCode == 503:
 		var headers ListStatusesResponse503Headers
-		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
-			var value int
-			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
-				return nil, err
-			}
-			headers.RetryAfter = &value
-		}
-		response.Headers503 = &headers
-	}
-
-	return response, nil
-}
-
-// ParseQueryUsersResponse parses an HTTP response from a QueryUsersWithResponse call
-func ParseQueryUsersResponse(rsp *http.Response) (*QueryUsersResponse, error) {
-	bodyBytes, err := io.ReadAll(rsp.Body)
-	defer func() { _ = rsp.Body.Close() }()
-	if err != nil {
-		return nil, err
-	}
-
-	response := &QueryUsersResponse{
-		Body:         bodyBytes,
-		HTTPResponse: rsp,
-	}
-
-	switch {
-	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
-		var dest QueryUsersReply
-		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
-			return nil, err
-		}
-		response.JSON200 = &dest
-
-	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
-		var dest InvalidRequest
-		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
-			return nil, err
-		}
-		response.ApplicationproblemJSON400 = &dest
-
-	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
-		var dest Unauthenticated
-		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
-			return nil, err
-		}
-		response.ApplicationproblemJSON401 = &dest
-
-	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
-		var dest Unavailable
-		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
-			return nil, err
-		}
-		response.ApplicationproblemJSON503 = &dest
-
-	}
-
-	switch {
-	case rsp.StatusCode == 503:
-		var headers QueryUsersResponse503Headers
 		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
 			var value int
 			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {

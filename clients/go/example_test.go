@@ -38,12 +38,8 @@ func Example() {
 		return
 	}
 
-	var message parlor.SendMessageRequest
-	if err := message.FromTextMessageRequest(parlor.TextMessageRequest{Text: "Good morning"}); err != nil {
-		fmt.Println(err)
-		return
-	}
-	sent, err := client.SendRoomMessageWithResponse(ctx, "class#1", message, key)
+	text := "Good morning"
+	sent, err := client.SendRoomMessageWithResponse(ctx, "class#1", parlor.SendMessageRequest{Kind: parlor.Text, Text: &text}, key)
 	if err != nil {
 		fmt.Println(err)
 		return

@@ -10,7 +10,7 @@ export {
 export type { ConnectionEvent, ConnectionState, ConnectionStateChange } from './connection.ts';
 export { developmentToken } from './development-token.ts';
 export { MemberList } from './member-list.ts';
-export { type MessageDraft, type MessageQuery, newMessageID, type PeerMessageDraft } from './messages.ts';
+export { type MessageDraft, type MessageQuery, newMessageID } from './messages.ts';
 export { ParlorError, type ProblemCode } from './problem.ts';
 export type { EnterRoomReply, JoinOptions, MemberQuery, RoomOptions } from './rooms.ts';
 export type {

@@ -3,21 +3,16 @@ import type { Arguments, Operation } from './types.ts';
 
 type SendMessageRequest = NonNullable<Arguments<Operation<'/v1/rooms/{roomID}/messages', 'post'>>['body']>;
 
-/** A message to send: one of the kinds, each with its fields. The default of `kind` is `text`. */
-export type MessageDraft = SendMessageRequest | Omit<Extract<SendMessageRequest, { kind: 'text' }>, 'kind'>;
-
-/** A message to send to a user, who alone can see it. */
-export type PeerMessageDraft = Without<MessageDraft, 'to'>;
-
-/** T without a field; unlike Omit, it keeps the kinds of a union apart. */
-type Without<T, Field extends string> = T extends unknown ? Omit<T, Field> : never;
+/** A message to send. The default of `kind` is `text`. */
+export type MessageDraft = Omit<SendMessageRequest, 'kind'> & Partial<Pick<SendMessageRequest, 'kind'>>;
 
 /** `before` and `after` cannot be combined. */
 export type MessageQuery = NonNullable<Arguments<Operation<'/v1/rooms/{roomID}/messages', 'get'>>['query']>;
 
 /** Every message has a clientMessageID, so that a retry after a lost reply cannot send it twice. */
-const withDefaults = (draft: MessageDraft | PeerMessageDraft): SendMessageRequest => ({
-  ...('kind' in draft ? draft : { kind: 'text', ...draft }),
+const withDefaults = (draft: MessageDraft): SendMessageRequest => ({
+  kind: 'text',
+  ...draft,
   clientMessageID: draft.clientMessageID ?? newMessageID(),
 });
 
@@ -30,7 +25,7 @@ export const listRoomMessages = (http: HTTP, roomID: string, query: MessageQuery
 export const recallMessage = (http: HTTP, roomID: string, messageID: string) =>
   http.call('delete', '/v1/rooms/{roomID}/messages/{messageID}', { path: { roomID, messageID } }, { retry: true });
 
-export const sendPeerMessage = (http: HTTP, userID: string, draft: PeerMessageDraft) =>
+export const sendPeerMessage = (http: HTTP, userID: string, draft: MessageDraft) =>
   http.call('post', '/v1/users/{userID}/messages', { path: { userID }, body: withDefaults(draft) }, { retry: true });
 
 export const listPeerMessages = (http: HTTP, userID: string, query: MessageQuery) =>

@@ -225,7 +225,7 @@ export class Parlor {
    * Sends a message to a user, as sendRoomMessage does to a room. All kinds except `barrage` are
    * allowed. All sessions of both users receive it as `peerMessageReceived`.
    */
-  sendPeerMessage(userID: string, draft: messages.PeerMessageDraft) {
+  sendPeerMessage(userID: string, draft: Omit<messages.MessageDraft, 'to'>) {
     return messages.sendPeerMessage(this.#http, userID, draft);
   }
 
