@@ -117,6 +117,7 @@ type Store struct {
 	appender  *appender
 	detacher  *detacher
 	joins     joinQueue
+	streams   streamQueue
 
 	clock  clock
 	epochs epochs
@@ -249,6 +250,7 @@ func (s *Store) checkClock(ctx context.Context) error {
 func (s *Store) Close() {
 	s.closing.Do(func() {
 		s.joins.running.Wait()
+		s.streams.running.Wait()
 		s.appender.close()
 		s.detacher.close()
 		s.releaseLease()

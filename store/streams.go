@@ -2,14 +2,87 @@ package store
 
 import (
 	"context"
-	"errors"
+	"fmt"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"parlor/room"
 )
+
+// Streams are opened in batches, as joins are: when a server stops or a proxy fails, thousands of
+// clients open streams at once, and each transaction would wait for the disk by itself.
+
+const (
+	// maxOpenBatch bounds how long the sessions of a batch stay locked.
+	maxOpenBatch = 128
+	// maxOpeners is how many transactions open streams at once: while one waits for the disk, the
+	// other works.
+	maxOpeners = 2
+)
+
+// A pendingStream is a call that opens a stream.
+type pendingStream struct {
+	ctx     context.Context
+	session room.SessionID
+	cursor  []room.Position
+	// done receives the result. It is buffered, so that sending to a caller that gave up does not
+	// block.
+	done chan error
+	// settled is set by whoever is first: the caller that gives up, or the goroutine that has opened
+	// the stream.
+	settled atomic.Bool
+
+	opened room.OpenedStream
+	// detachedSince is when the session lost its last stream; nil if another stream is open.
+	detachedSince *time.Time
+	user          room.UserID
+	// subscribes reports that the user has subscribed to statuses.
+	subscribes bool
+}
+
+// hasRead reports whether the client's cursor has a position in a log.
+func (p *pendingStream) hasRead(log room.LogID) bool {
+	return slices.ContainsFunc(p.cursor, func(at room.Position) bool { return at.Log == log })
+}
+
+// A streamQueue holds the streams that wait for a transaction.
+type streamQueue struct {
+	mu      sync.Mutex // guards waiting and openers
+	waiting []*pendingStream
+	openers int            // goroutines that open streams
+	running sync.WaitGroup // these goroutines, and those that open a stream alone
+}
+
+// add adds a stream, and reports whether the caller has to start a goroutine that opens streams.
+func (q *streamQueue) add(p *pendingStream) (start bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.waiting = append(q.waiting, p)
+	if q.openers == maxOpeners {
+		return false
+	}
+	q.openers++
+	return true
+}
+
+// next returns the streams of the next transaction. If there are none, it returns nil and the
+// goroutine that asks has to end.
+func (q *streamQueue) next() []*pendingStream {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	n := min(len(q.waiting), maxOpenBatch)
+	if n == 0 {
+		q.openers--
+		return nil
+	}
+	batch := q.waiting[:n:n]
+	q.waiting = q.waiting[n:]
+	return batch
+}
 
 // OpenStream marks the session as online with a new stream on this node, and returns the state with
 // which the stream begins. Messages of the user's inbox up to its position in the client's cursor
@@ -19,91 +92,214 @@ func (s *Store) OpenStream(
 	ctx context.Context, id room.SessionID, epoch string, cursor []room.Position,
 ) (room.OpenedStream, error) {
 	current := s.epoch()
-	opened := room.OpenedStream{Epoch: current.id, Foreign: cursor != nil && !current.includes(epoch)}
-	if opened.Foreign {
-		cursor = nil
+	p := &pendingStream{ctx: ctx, session: id, cursor: cursor, done: make(chan error, 1)}
+	p.opened = room.OpenedStream{Epoch: current.id, Foreign: cursor != nil && !current.includes(epoch)}
+	if p.opened.Foreign {
+		p.cursor = nil
+	}
+	if s.streams.add(p) {
+		s.streams.running.Go(func() {
+			for batch := s.streams.next(); len(batch) > 0; batch = s.streams.next() {
+				s.openBatch(batch)
+			}
+		})
+	}
+	select {
+	case err := <-p.done:
+		return p.opened, err
+	case <-ctx.Done():
+		if p.settled.CompareAndSwap(false, true) {
+			return room.OpenedStream{}, translate(ctx.Err())
+		}
+		return p.opened, <-p.done // the stream is open
+	}
+}
+
+// openBatch opens the streams of a batch in one transaction, and answers their callers. Sessions
+// that other transactions have locked do not delay the others: each gets a transaction of its own.
+func (s *Store) openBatch(batch []*pendingStream) {
+	batch = slices.DeleteFunc(batch, func(p *pendingStream) bool { return p.ctx.Err() != nil })
+	ctx, cancel := context.WithTimeout(context.Background(), transactionTimeout)
+	defer cancel()
+	err := s.locks.run(ctx, nil, func() error { return s.openStreams(ctx, batch, " SKIP LOCKED") })
+	var alone []*pendingStream
+	for _, p := range batch {
+		switch {
+		case err != nil && !lockRefused(err):
+			p.done <- translate(err)
+		case err != nil, p.opened.StreamNo == 0:
+			alone = append(alone, p)
+		}
+	}
+	if err == nil {
+		s.answerOpened(slices.DeleteFunc(batch, func(p *pendingStream) bool { return p.opened.StreamNo == 0 }))
+	}
+	for _, p := range alone {
+		s.streams.running.Go(func() { s.openAlone(p) })
+	}
+}
+
+// openAlone opens a stream in a transaction that waits for the lock of its session.
+func (s *Store) openAlone(p *pendingStream) {
+	batch := []*pendingStream{p}
+	err := s.locks.run(p.ctx, []lockKey{sessionKey(p.session)}, func() error { return s.openStreams(p.ctx, batch, "") })
+	switch {
+	case err != nil:
+		p.done <- translate(err)
+	case p.opened.StreamNo == 0:
+		p.done <- room.ErrSessionEnded
+	default:
+		s.answerOpened(batch)
+	}
+}
+
+// answerOpened publishes that streams were opened, and answers their callers. The stream of a caller
+// that gave up has ended.
+func (s *Store) answerOpened(batch []*pendingStream) {
+	if len(batch) == 0 {
+		return
+	}
+	var c room.Change
+	now := s.now()
+	for _, p := range batch {
+		if p.detachedSince != nil && now.Sub(*p.detachedSince) > almostOffline {
+			s.statuses.addUsers(p.user)
+		}
+		if p.subscribes {
+			p.opened.StatusesSince = now
+			if p.detachedSince != nil {
+				p.opened.StatusesSince = p.detachedSince.UTC()
+			}
+		}
+		c.Opened = append(c.Opened, room.NewStream{Session: p.session, StreamNo: p.opened.StreamNo})
+	}
+	if len(batch) == 1 {
+		c.By = room.Actor{Kind: room.ActorSession, ID: string(batch[0].session)}
+	}
+	s.opts.Commit(c)
+	for _, p := range batch {
+		if !p.settled.CompareAndSwap(false, true) {
+			s.Detach(p.session, p.opened.StreamNo, s.clock.process())
+		}
+		p.done <- nil
+	}
+}
+
+// openSessions marks sessions as online. Its %s says what it does about locked sessions.
+const openSessions = `
+	WITH before AS MATERIALIZED (
+		SELECT session_id, detached_at FROM sessions WHERE session_id = ANY ($1) ORDER BY session_id FOR NO KEY UPDATE%s
+	)
+	UPDATE sessions s SET stream_no = stream_no + 1, node_id = $2, detached_at = NULL
+	FROM before b WHERE s.session_id = b.session_id AND ` + notEnded + ` RETURNING s.session_id, user_id, stream_no, b.detached_at`
+
+// proveDelivered moves the delivered position of inboxes to those of cursors. It locks the inboxes
+// in the order of their logs, as messages between users do.
+const proveDelivered = `
+	WITH proved AS MATERIALIZED (
+		SELECT p.log, max(p.seq) AS seq
+		FROM unnest($1::uuid[], $2::bigint[], $3::bigint[]) AS p (session_id, log, seq)
+		JOIN sessions s ON s.session_id = p.session_id AND s.inbox = p.log JOIN inboxes i ON i.log = p.log
+		WHERE ` + notEnded + ` AND p.seq > i.delivered_seq AND p.seq <= i.last_seq GROUP BY p.log
+	), locked AS MATERIALIZED (
+		SELECT i.log, p.seq FROM proved p JOIN inboxes i ON i.log = p.log ORDER BY i.log FOR NO KEY UPDATE OF i
+	)
+	UPDATE inboxes i SET delivered_seq = greatest(i.delivered_seq, p.seq) FROM locked p WHERE i.log = p.log`
+
+// openStreams runs the statements that open the streams of a batch, in one transaction and one round
+// trip. A stream keeps the number 0 if its session has ended, if it is locked and the lock clause
+// skips it, or if the batch has another stream of the session.
+func (s *Store) openStreams(ctx context.Context, batch []*pendingStream, lockClause string) error {
+	if len(batch) == 0 {
+		return nil
 	}
 	var (
-		detachedSince *time.Time // nil if another stream is open
-		user          room.UserID
-		b             pgx.Batch
+		b           pgx.Batch
+		ids         = make([]room.SessionID, len(batch))
+		of          = make(map[room.SessionID]*pendingStream, len(batch))
+		readers     []room.SessionID // of the positions
+		logs        []room.LogID
+		seqs        []room.Seq
+		lastStarted room.PresenceID
 	)
-	logs, seqs := make([]room.LogID, len(cursor)), make([]room.Seq, len(cursor))
-	for i, p := range cursor {
-		logs[i], seqs[i] = p.Log, p.Seq
+	for i, p := range batch {
+		ids[i], of[p.session] = p.session, p
+		p.opened.StreamNo, p.opened.Presences, p.opened.Left = 0, nil, nil // an earlier try may have set them
+		for _, at := range p.cursor {
+			readers, logs, seqs = append(readers, p.session), append(logs, at.Log), append(seqs, at.Seq)
+		}
 	}
-	b.Queue(`WITH before AS (SELECT session_id, detached_at FROM sessions WHERE session_id = $1 FOR NO KEY UPDATE)
-		UPDATE sessions s SET stream_no = stream_no + 1, node_id = $2, detached_at = NULL
-		FROM before b WHERE s.session_id = b.session_id AND `+notEnded+` RETURNING stream_no, b.detached_at, user_id`, id, s.nodeID).
-		QueryRow(func(row pgx.Row) error {
-			err := row.Scan(&opened.StreamNo, &detachedSince, &user)
-			if errors.Is(err, pgx.ErrNoRows) {
-				return room.ErrSessionEnded
-			}
-			return err
+	b.Queue(fmt.Sprintf(openSessions, lockClause), ids, s.nodeID).Query(func(rows pgx.Rows) error {
+		var (
+			id       room.SessionID
+			user     room.UserID
+			no       int64
+			detached *time.Time
+		)
+		_, err := pgx.ForEachRow(rows, []any{&id, &user, &no, &detached}, func() error {
+			of[id].user, of[id].opened.StreamNo, of[id].detachedSince = user, no, detached
+			return nil
 		})
-	b.Queue("SELECT "+roomColumns+`, a.stay, a.from_seq FROM attendances a JOIN rooms r USING (generation)
-		WHERE a.session_id = $1 ORDER BY generation`, id).
+		return err
+	})
+	b.Queue("SELECT "+roomColumns+`, a.session_id, a.stay, a.from_seq FROM attendances a JOIN rooms r USING (generation)
+		WHERE a.session_id = ANY ($1) ORDER BY generation`, ids).
 		Query(func(rows pgx.Rows) error {
 			for rows.Next() {
-				var p room.Presence
+				var (
+					id room.SessionID
+					p  room.Presence
+				)
 				var err error
-				if p.Room, err = scanRoom(rows, &p.ID, &p.From); err != nil {
+				if p.Room, err = scanRoom(rows, &id, &p.ID, &p.From); err != nil {
 					return err
 				}
-				opened.Presences = append(opened.Presences, p)
+				of[id].opened.Presences = append(of[id].opened.Presences, p)
 			}
 			return rows.Err()
 		})
 	// The sequence is not part of the snapshot: it may be ahead of it.
 	b.Queue("SELECT coalesce(pg_sequence_last_value('attendances_stay_seq'), 0)").QueryRow(func(row pgx.Row) error {
-		return row.Scan(&opened.LastPresence)
+		return row.Scan(&lastStarted)
 	})
-	b.Queue(`SELECT generation, room_id, reason, note, left_at FROM departures
-		WHERE session_id = $1 ORDER BY generation`, id).
+	b.Queue(`SELECT session_id, generation, room_id, reason, note, left_at FROM departures
+		WHERE session_id = ANY ($1) ORDER BY generation`, ids).
 		Query(func(rows pgx.Rows) error {
-			for rows.Next() {
-				left := room.Left{Session: id}
-				var at time.Time
-				if err := rows.Scan(&left.Generation, &left.Room, &left.Reason, &left.AdminReason, &at); err != nil {
-					return err
+			var left room.Left
+			var at time.Time
+			_, err := pgx.ForEachRow(rows, []any{&left.Session, &left.Generation, &left.Room, &left.Reason, &left.AdminReason, &at}, func() error {
+				p := of[left.Session]
+				missed := p.detachedSince != nil && !at.Before(*p.detachedSince)
+				if p.hasRead(left.Generation) || (missed && left.Reason.ByOthers()) {
+					p.opened.Left = append(p.opened.Left, left)
 				}
-				missed := detachedSince != nil && !at.Before(*detachedSince)
-				if slices.Contains(logs, left.Generation) || (missed && left.Reason.ByOthers()) {
-					opened.Left = append(opened.Left, left)
-				}
-			}
-			return rows.Err()
+				return nil
+			})
+			return err
 		})
-	if len(cursor) > 0 {
-		b.Queue(`UPDATE inboxes i SET delivered_seq = p.seq
-			FROM sessions s, unnest($2::bigint[], $3::bigint[]) AS p (log, seq)
-			WHERE s.session_id = $1 AND `+notEnded+` AND i.log = s.inbox AND p.log = i.log
-				AND p.seq > i.delivered_seq AND p.seq <= i.last_seq`, id, logs, seqs)
+	if len(logs) > 0 {
+		b.Queue(proveDelivered, readers, logs, seqs)
 	}
-	var subscribes bool
-	b.Queue(`SELECT log, last_seq, oldest_seq, delivered_seq,
+	b.Queue(`SELECT s.session_id, i.log, i.last_seq, i.oldest_seq, i.delivered_seq,
 			EXISTS (SELECT FROM status_subscriptions p WHERE p.subscriber_id = i.user_id OFFSET 0)
-		FROM inboxes i WHERE log = (SELECT inbox FROM sessions WHERE session_id = $1)`, id).
-		QueryRow(func(row pgx.Row) error {
-			return row.Scan(&opened.Inbox.Log, &opened.Inbox.LastSeq, &opened.Inbox.OldestSeq, &opened.Inbox.DeliveredSeq, &subscribes)
+		FROM sessions s JOIN inboxes i ON i.log = s.inbox WHERE s.session_id = ANY ($1)`, ids).
+		Query(func(rows pgx.Rows) error {
+			var (
+				id         room.SessionID
+				inbox      room.Inbox
+				subscribes bool
+			)
+			_, err := pgx.ForEachRow(rows, []any{&id, &inbox.Log, &inbox.LastSeq, &inbox.OldestSeq, &inbox.DeliveredSeq, &subscribes}, func() error {
+				of[id].opened.Inbox, of[id].subscribes = inbox, subscribes
+				return nil
+			})
+			return err
 		})
-	if err := s.locks.run(ctx, []lockKey{sessionKey(id)}, func() error { return s.pool.SendBatch(ctx, &b).Close() }); err != nil {
-		return room.OpenedStream{}, translate(err)
+	if err := s.pool.SendBatch(ctx, &b).Close(); err != nil {
+		return err
 	}
-	now := s.now()
-	if detachedSince != nil && now.Sub(*detachedSince) > almostOffline {
-		s.statuses.addUsers(user)
+	for _, p := range batch {
+		p.opened.LastPresence = lastStarted
 	}
-	if subscribes {
-		opened.StatusesSince = now
-		if detachedSince != nil {
-			opened.StatusesSince = detachedSince.UTC()
-		}
-	}
-	s.opts.Commit(room.Change{
-		By:     room.Actor{Kind: room.ActorSession, ID: string(id)},
-		Opened: []room.NewStream{{Session: id, StreamNo: opened.StreamNo}},
-	})
-	return opened, nil
+	return nil
 }

@@ -1,6 +1,11 @@
 package store_test
 
 import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -85,4 +90,109 @@ func TestManyStreamsEndAtOnce(t *testing.T) {
 	began := time.Now()
 	waitUntil(t, "all are detached", func() bool { return query[int](t, f, "SELECT count(*) FROM sessions WHERE node_id IS NOT NULL") == 0 })
 	t.Logf("%d sessions were detached in %s", n, time.Since(began))
+}
+
+// TestStreamsOpenTogether opens many streams at once, of sessions in rooms, of one that has ended
+// and of one that another transaction has locked, some of them twice.
+func TestStreamsOpenTogether(t *testing.T) {
+	t.Parallel()
+	f := setup(t, store.Options{})
+	const sessions = 60
+	all := make([]room.Session, sessions)
+	generations := make([]room.LogID, sessions)
+	for i := range all {
+		all[i] = newSession(t, f.Store, fmt.Sprintf("user%d", i%(sessions-2))) // two users have two sessions
+		generations[i] = enter(t, f, all[i], room.RoomID(fmt.Sprintf("room%d", i%7))).Generation
+	}
+	ended, locked := all[0], all[1]
+	if err := f.EndSession(t.Context(), as(ended)); err != nil {
+		t.Fatal(err)
+	}
+	release := hold(t, f, "SELECT FROM sessions WHERE session_id = $1 FOR UPDATE", locked.ID)
+
+	type result struct {
+		session int
+		opened  room.OpenedStream
+		err     error
+	}
+	open := func(i int) result {
+		opened, err := f.OpenStream(t.Context(), all[i].ID, "", nil)
+		return result{i, opened, err}
+	}
+	var group sync.WaitGroup
+	results, late := make(chan result, 2*sessions), make(chan result, 1)
+	for i := range all {
+		if i == 1 {
+			group.Go(func() { late <- open(i) })
+			continue
+		}
+		for range 1 + i%2 {
+			group.Go(func() { results <- open(i) })
+		}
+	}
+	waitUntil(t, "all but the locked session have their streams", func() bool { return len(results) == sessions-2+sessions/2 })
+	if len(late) > 0 {
+		t.Error("the locked session has a stream")
+	}
+	release()
+	group.Wait()
+	close(results)
+
+	numbers := make(map[int][]int64)
+	check := func(r result) {
+		if r.session == 0 {
+			if !errors.Is(r.err, room.ErrSessionEnded) {
+				t.Errorf("the session that ended: %v", r.err)
+			}
+			return
+		}
+		if r.err != nil || len(r.opened.Presences) != 1 || r.opened.Presences[0].Room.Generation != generations[r.session] ||
+			r.opened.Inbox.Log == 0 || r.opened.LastPresence < r.opened.Presences[0].ID {
+			t.Errorf("session %d in log %d: %+v, %v", r.session, generations[r.session], r.opened, r.err)
+		}
+		numbers[r.session] = append(numbers[r.session], r.opened.StreamNo)
+	}
+	check(<-late)
+	for r := range results {
+		check(r)
+	}
+	for i := 1; i < sessions; i++ {
+		want := []int64{1}
+		if i != 1 && i%2 == 1 {
+			want = []int64{1, 2}
+		}
+		slices.Sort(numbers[i])
+		if diff := cmp.Diff(want, numbers[i]); diff != "" {
+			t.Errorf("the numbers of the streams of session %d (-want +got):\n%s", i, diff)
+		}
+	}
+}
+
+// TestStreamOfCallerThatGaveUp: a stream that is opened for a caller that does not wait any more
+// ends at once.
+func TestStreamOfCallerThatGaveUp(t *testing.T) {
+	t.Parallel()
+	f := setup(t, store.Options{})
+	alice, bob := newSession(t, f.Store, "alice"), newSession(t, f.Store, "bob")
+	if _, err := f.PostPeerMessage(t.Context(), bob, "alice", textDraft("hello")); err != nil {
+		t.Fatal(err)
+	}
+	inbox := openStream(t, f, alice).Inbox
+	// The message in the cursor counts as delivered, which needs this lock.
+	release := hold(t, f, "SELECT FROM inboxes WHERE log = $1 FOR UPDATE", inbox.Log)
+	ctx, cancel := context.WithCancel(t.Context())
+	gaveUp := make(chan error, 1)
+	go func() {
+		_, err := f.OpenStream(ctx, alice.ID, "", []room.Position{{Log: inbox.Log, Seq: 1}})
+		gaveUp <- err
+	}()
+	waitForLocks(t, f, 1)
+	cancel()
+	if err := <-gaveUp; err == nil {
+		t.Error("the caller got a stream")
+	}
+	release()
+	waitUntil(t, "the session has no stream", func() bool {
+		return query[int64](t, f, "SELECT stream_no FROM sessions WHERE session_id = $1", alice.ID) == 2 && detached(t, f, alice)
+	})
 }
