@@ -299,6 +299,9 @@ func idCursor[ID interface {
 	return id
 }
 
+// prefixRule is the message for a text with which no roomID begins.
+const prefixRule = "must be the beginning of a valid ID: see RoomID in openapi.yaml"
+
 // roomPrefix returns the beginning of the roomIDs to list, or "".
 func (q *query) roomPrefix(name string) string {
 	if !q.has(name) {
@@ -306,7 +309,7 @@ func (q *query) roomPrefix(name string) string {
 	}
 	prefix := q.values.Get(name)
 	if prefix == "" || !room.ValidPrefix(room.RoomID(prefix)) {
-		q.fault(name, "roomID", "must be the beginning of a valid ID: see RoomID in openapi.yaml")
+		q.fault(name, "roomID", prefixRule)
 		return ""
 	}
 	return prefix

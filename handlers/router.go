@@ -44,6 +44,7 @@ type Store interface {
 	uploadStore
 	adminStore
 	userStore
+	broadcastStore
 	nodeStore
 }
 
@@ -261,6 +262,7 @@ func New(opts Options) *API {
 		r.Patch("/v1/admin/rooms/{roomID}/attributes", a.withAdminRoom(a.adminUpdateRoomAttributes, inBody))
 		r.Get("/v1/admin/rooms/{roomID}/member-attributes", a.withAdminRoom(a.adminListMemberAttributes, inQuery))
 		r.Patch("/v1/admin/rooms/{roomID}/member-attributes", a.withAdminRoom(a.adminUpdateMemberAttributes, inBody))
+		a.mountBroadcasts(r)
 		r.Get("/v1/admin/users", a.withAdmin(a.adminListUsers, inQuery))
 		r.Get("/v1/admin/users/{userID}/messages", a.withAdminUser(a.adminListUserMessages, inQuery))
 		r.Post("/v1/admin/users/{userID}/messages", a.withAdminUser(a.adminSendPeerMessage, inBody))

@@ -75,6 +75,29 @@ CREATE TABLE blocks (
     blocked_at timestamp with time zone NOT NULL
 );
 
+CREATE TABLE broadcasts (
+    broadcast_id uuid NOT NULL,
+    prefix text NOT NULL COLLATE pg_catalog."C",
+    sender_id text NOT NULL,
+    sender_name text NOT NULL,
+    client_message_id text NOT NULL,
+    draft text NOT NULL,
+    actor_id text NOT NULL,
+    request_id text NOT NULL,
+    created_at timestamp with time zone NOT NULL,
+    newest bigint NOT NULL,
+    after_room text DEFAULT ''::text NOT NULL COLLATE pg_catalog."C",
+    room_count bigint,
+    sent bigint DEFAULT 0 NOT NULL,
+    failed bigint DEFAULT 0 NOT NULL,
+    node_id uuid,
+    leased_until timestamp with time zone NOT NULL,
+    ended_at timestamp with time zone,
+    state text DEFAULT 'running'::text NOT NULL,
+    CONSTRAINT broadcasts_check CHECK (((ended_at IS NULL) = (state = 'running'::text))),
+    CONSTRAINT broadcasts_state_check CHECK ((state = ANY (ARRAY['running'::text, 'done'::text, 'stopped'::text])))
+);
+
 CREATE TABLE conversations (
     log bigint NOT NULL,
     peer_id text NOT NULL,
@@ -410,6 +433,12 @@ ALTER TABLE ONLY bans
 ALTER TABLE ONLY blocks
     ADD CONSTRAINT blocks_pkey PRIMARY KEY (log, user_id);
 
+ALTER TABLE ONLY broadcasts
+    ADD CONSTRAINT broadcasts_pkey PRIMARY KEY (broadcast_id);
+
+ALTER TABLE ONLY broadcasts
+    ADD CONSTRAINT broadcasts_sender_id_client_message_id_key UNIQUE (sender_id, client_message_id);
+
 ALTER TABLE ONLY conversations
     ADD CONSTRAINT conversations_pkey PRIMARY KEY (log, peer_id);
 
@@ -511,6 +540,10 @@ CREATE INDEX attendances_by_member ON attendances USING btree (generation, user_
 CREATE UNIQUE INDEX attendances_by_stay ON attendances USING btree (stay);
 
 CREATE INDEX bans_by_end ON bans USING btree (until);
+
+CREATE INDEX broadcasts_ended ON broadcasts USING btree (ended_at) WHERE (ended_at IS NOT NULL);
+
+CREATE INDEX broadcasts_running ON broadcasts USING btree (created_at) WHERE (ended_at IS NULL);
 
 CREATE INDEX conversations_in_order ON conversations USING btree (log, last_seq) WHERE (last_seq > 0);
 

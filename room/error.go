@@ -69,6 +69,7 @@ var (
 	ErrBanNotFound       = &Error{NotFound, "ban_not_found", "The user is not banned from this room, or the ban has already ended."}
 	ErrBlockNotFound     = &Error{NotFound, "block_not_found", "The user is not blocked."}
 	ErrNoConversation    = &Error{NotFound, "conversation_not_found", "There is no conversation with this user: the first message begins it."}
+	ErrBroadcastNotFound = &Error{NotFound, "broadcast_not_found", "There is no such broadcast: they are kept for seven days after their end."}
 	ErrMessageNotFound   = &Error{NotFound, "message_not_found", "The message does not exist, or is no longer stored."}
 	ErrRoomNotFound      = &Error{NotFound, "room_not_found", "The room does not exist: create it, or use enterRoom."}
 	ErrUserNotFound      = &Error{NotFound, "user_not_found", "The user does not exist: a user is created by the first login."}
@@ -78,6 +79,7 @@ var (
 	ErrRoomFull          = &Error{Conflict, "room_full", "The room is full: try again when a member has left."}
 	ErrTooManyRooms      = &Error{Conflict, "too_many_rooms", "The user is in too many rooms: leave one first."}
 	ErrTooManyBlocks     = &Error{Conflict, "too_many_blocks", "The user has blocked 1,000 users: unblock one first."}
+	ErrTooManyBroadcasts = &Error{Conflict, "too_many_broadcasts", "Ten broadcasts are running: stop one, or try again when one has ended."}
 	ErrRoomLimit         = &Error{Conflict, "room_limit", "The server has as many rooms as it allows: try again when a room has been destroyed."}
 	ErrCreatorRoomLimit  = &Error{Conflict, "creator_room_limit", "The user has created as many rooms as one user may have: try again when one of them has been destroyed."}
 	ErrNotInFeed         = &Error{Conflict, "not_in_feed", "Messages between users are not kept for the feed: the operator has to set PARLOR_FEED_PEERS."}

@@ -91,6 +91,12 @@ func TestEdgeInstants(t *testing.T) {
 			"adminListUserMessages", "query/until", func(text string) reply { return inbox("until=" + url.QueryEscape(text)) },
 			func(text string, at time.Time, r reply) { bounds(text, firstTo.SentAt.Time().Before(at), r) },
 		},
+		{"adminCreateBroadcast", "/message/messageList/0/sentAt", func(text string) reply {
+			return admin.call("POST", "/v1/admin/broadcasts", object{"sender": object{"userID": "bot"}, "message": combined(text)})
+		}, func(_ string, _ time.Time, r reply) {
+			path := r.is(http.StatusAccepted).Header.Get("Location")
+			admin.call("DELETE", path, nil).is(http.StatusNoContent) // few may run at once
+		}},
 		{"adminSendPeerMessage", "/message/messageList/0/sentAt", func(text string) reply {
 			return admin.call("POST", "/v1/admin/users/peer/messages", object{"sender": object{"userID": "bot"}, "message": combined(text)})
 		}, quoted},

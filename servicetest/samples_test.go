@@ -30,7 +30,7 @@ type sample struct {
 }
 
 var samplePath = strings.NewReplacer("/v1/users/{userID}", "/v1/users/peer", "/v1/blocks/{userID}", "/v1/blocks/peer", "/v1/conversations/{userID}", "/v1/conversations/peer",
-	"{roomID}", "lobby", "{userID}", "alice", "{sessionID}", "0193507e-8f5c-7d5a-9a55-6f3f4c1f2a10",
+	"{broadcastID}", "0193507e-9b1e-7c3d-8a10-2f5be1c2d3e4", "{roomID}", "lobby", "{userID}", "alice", "{sessionID}", "0193507e-8f5c-7d5a-9a55-6f3f4c1f2a10",
 	"{messageID}", "0193507e-9b1e-7c3d-8a10-2f5be1c2d3e4", "{mediaID}", "3f1c9a52-6e0b-4d5e-9b1a-0c7d2e8f4a61", "{fileName}", "cat.png")
 
 // samples returns a valid call of each operation. Calls with a session key are meant for a member

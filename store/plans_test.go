@@ -179,7 +179,7 @@ var wholeTables = []string{
 var small = []string{"nodes", "feed_trimmed", "user_events_trimmed", "goose_db_version", "media_bytes_of_all", "room_counts"}
 
 // dueSessions lists indexes that contain only rows on which something is due.
-var dueSessions = []string{"rooms_untold", "members_reconnecting"}
+var dueSessions = []string{"broadcasts_running", "rooms_untold", "members_reconnecting"}
 
 // short lists subqueries that return a row or two, or the few logs of a client or a message.
 var short = []string{"newestnewest", "newestnewest_1", "priorprior", "beforeb", "advancedmine", "advancedtheirs", "p", "s", "log"}
@@ -230,6 +230,9 @@ const fillTables = `
 	INSERT INTO blocks (log, user_id, blocked_at) SELECT log, 'user' || i, now() FROM (SELECT log FROM inboxes LIMIT 100) b, generate_series(1, 100) i;
 	INSERT INTO events (generation, seq, type, at, sender_id, client_message_id, body, xact)
 		SELECT 1 + i % 5000, 1 + i / 5000, 'roomMessageReceived', now(), 'user' || i, i::text, '{}', '1' FROM generate_series(0, 39999) i;
+	INSERT INTO broadcasts (broadcast_id, prefix, sender_id, sender_name, client_message_id, draft, actor_id, request_id, created_at, newest,
+			leased_until, ended_at, state)
+		SELECT md5(i::text)::uuid, '', 'user', 'u', i, '{}', '', '', now(), 1, now(), now(), 'done' FROM generate_series(1, 10000) i;
 	INSERT INTO user_events (kind, type, at, log, seq, body)
 		SELECT 'peer', 'peerMessageReceived', now(), i, 1, '{}' FROM generate_series(1, 10000) i;
 	INSERT INTO user_events (kind, type, at, body) SELECT 'session', 'sessionStarted', now(), '{}' FROM generate_series(1, 10000) i;

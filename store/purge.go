@@ -58,6 +58,7 @@ func (s *Store) purge(ctx context.Context, now time.Time) error {
 	}{
 		{"departures", "left_at", now.Add(-departuresKept)},
 		{"bans", "until", now},
+		{"broadcasts", "ended_at", now.Add(-broadcastsKept)},
 		{"status_subscriptions", "expires_at", now},
 		{"sessions", "ended_at", now.Add(-endedKept)},
 	} {

@@ -51,6 +51,27 @@ func (e AttributesAction) Valid() bool {
 	}
 }
 
+// Defines values for BroadcastState.
+const (
+	BroadcastStateDone    BroadcastState = "done"
+	BroadcastStateRunning BroadcastState = "running"
+	BroadcastStateStopped BroadcastState = "stopped"
+)
+
+// Valid indicates whether the value is a known member of the BroadcastState enum.
+func (e BroadcastState) Valid() bool {
+	switch e {
+	case BroadcastStateDone:
+		return true
+	case BroadcastStateRunning:
+		return true
+	case BroadcastStateStopped:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for ConnectionStateChangedEventEvent.
 const (
 	ConnectionStateChangedEventEventKickedOut    ConnectionStateChangedEventEvent = "kickedOut"
@@ -371,22 +392,22 @@ func (e MessageKind) Valid() bool {
 
 // Defines values for NodeState.
 const (
-	Dead     NodeState = "dead"
-	Late     NodeState = "late"
-	Running  NodeState = "running"
-	Stopping NodeState = "stopping"
+	NodeStateDead     NodeState = "dead"
+	NodeStateLate     NodeState = "late"
+	NodeStateRunning  NodeState = "running"
+	NodeStateStopping NodeState = "stopping"
 )
 
 // Valid indicates whether the value is a known member of the NodeState enum.
 func (e NodeState) Valid() bool {
 	switch e {
-	case Dead:
+	case NodeStateDead:
 		return true
-	case Late:
+	case NodeStateLate:
 		return true
-	case Running:
+	case NodeStateRunning:
 		return true
-	case Stopping:
+	case NodeStateStopping:
 		return true
 	default:
 		return false
@@ -448,6 +469,7 @@ const (
 	ProblemCodeBlocked                 ProblemCode = "blocked"
 	ProblemCodeBodyTimeout             ProblemCode = "body_timeout"
 	ProblemCodeBodyTooLarge            ProblemCode = "body_too_large"
+	ProblemCodeBroadcastNotFound       ProblemCode = "broadcast_not_found"
 	ProblemCodeClientMessageIdReused   ProblemCode = "client_message_id_reused"
 	ProblemCodeConversationNotFound    ProblemCode = "conversation_not_found"
 	ProblemCodeCreatorRoomLimit        ProblemCode = "creator_room_limit"
@@ -498,6 +520,7 @@ const (
 	ProblemCodeTokenVoid               ProblemCode = "token_void"
 	ProblemCodeTooManyAttributeChanges ProblemCode = "too_many_attribute_changes"
 	ProblemCodeTooManyBlocks           ProblemCode = "too_many_blocks"
+	ProblemCodeTooManyBroadcasts       ProblemCode = "too_many_broadcasts"
 	ProblemCodeTooManyConnections      ProblemCode = "too_many_connections"
 	ProblemCodeTooManyInboxChanges     ProblemCode = "too_many_inbox_changes"
 	ProblemCodeTooManyJoins            ProblemCode = "too_many_joins"
@@ -540,6 +563,8 @@ func (e ProblemCode) Valid() bool {
 	case ProblemCodeBodyTimeout:
 		return true
 	case ProblemCodeBodyTooLarge:
+		return true
+	case ProblemCodeBroadcastNotFound:
 		return true
 	case ProblemCodeClientMessageIdReused:
 		return true
@@ -640,6 +665,8 @@ func (e ProblemCode) Valid() bool {
 	case ProblemCodeTooManyAttributeChanges:
 		return true
 	case ProblemCodeTooManyBlocks:
+		return true
+	case ProblemCodeTooManyBroadcasts:
 		return true
 	case ProblemCodeTooManyConnections:
 		return true
@@ -1142,6 +1169,66 @@ type BlockListReply struct {
 	NextCursor *string `json:"nextCursor,omitempty"`
 }
 
+// Broadcast One message to many rooms.
+type Broadcast struct {
+	// BroadcastID The ID of the broadcast.
+	BroadcastID openapi_types.UUID `json:"broadcastID"`
+
+	// ClientMessageID The clientMessageID of the message in each room.
+	ClientMessageID string `json:"clientMessageID"`
+
+	// CreatedAt A time in RFC 3339, always in UTC and with three decimals, so that times sort as text.
+	//
+	//
+	// Example: 2026-11-21T15:00:00.250Z
+	CreatedAt Timestamp `json:"createdAt"`
+
+	// EndedAt When all rooms had been tried, or an admin stopped it; absent while it runs.
+	EndedAt *Timestamp `json:"endedAt,omitempty"`
+
+	// FailedCount How many rooms refused the message, for example because its file was deleted. Rooms that
+	// were destroyed before they got it are not counted.
+	FailedCount int64 `json:"failedCount"`
+
+	// Prefix The beginning of the IDs of the rooms; absent if all rooms get the message.
+	Prefix *string `json:"prefix,omitempty"`
+
+	// RoomCount How many rooms there were when the first of them was tried; absent before.
+	RoomCount *int64 `json:"roomCount,omitempty"`
+
+	// Sender A user.
+	Sender User `json:"sender"`
+
+	// SentCount How many rooms have the message.
+	SentCount int64 `json:"sentCount"`
+
+	// State Whether the message is being sent.
+	//
+	// - `running`: it is, or will be when a server can.
+	// - `done`: all rooms have been tried.
+	// - `stopped`: an admin stopped it.
+	State BroadcastState `json:"state"`
+}
+
+// BroadcastState Whether the message is being sent.
+//
+// - `running`: it is, or will be when a server can.
+// - `done`: all rooms have been tried.
+// - `stopped`: an admin stopped it.
+type BroadcastState string
+
+// BroadcastListReply The newest broadcasts.
+type BroadcastListReply struct {
+	// Broadcasts The broadcasts, newest first.
+	Broadcasts []Broadcast `json:"broadcasts"`
+}
+
+// BroadcastReply A broadcast.
+type BroadcastReply struct {
+	// Broadcast One message to many rooms.
+	Broadcast Broadcast `json:"broadcast"`
+}
+
 // ConnectionStateChangedEvent The last event before the server ends a stream, either because the session has ended or
 // because this stream must be replaced.
 type ConnectionStateChangedEvent struct {
@@ -1267,6 +1354,20 @@ type ConversationsReadEvent struct {
 
 	// Seq The number of an event in its log, counted from 1 without gaps.
 	Seq Seq `json:"seq"`
+}
+
+// CreateBroadcastRequest A message to send to many rooms on behalf of a user. It must be of a stored kind, and have no
+// `to`.
+type CreateBroadcastRequest struct {
+	// Message A message to send. Its `kind` determines which fields it has; other fields are rejected
+	// (`forbidden`).
+	Message SendMessageRequest `json:"message"`
+
+	// Prefix The beginning of the IDs of the rooms. If absent, all rooms get the message.
+	Prefix *string `json:"prefix,omitempty"`
+
+	// Sender The user on whose behalf a message is sent or quoted.
+	Sender SenderRequest `json:"sender"`
 }
 
 // CreateRoomRequest The room to be created.
@@ -3915,6 +4016,9 @@ type BodyTimeout = Problem
 // BodyTooLarge An error, in the format of RFC 9457.
 type BodyTooLarge = Problem
 
+// BroadcastNotFound An error, in the format of RFC 9457.
+type BroadcastNotFound = Problem
+
 // CannotEnter An error, in the format of RFC 9457.
 type CannotEnter = Problem
 
@@ -4379,6 +4483,9 @@ type ListPeerMessagesParams struct {
 // CreateDevelopmentTokenJSONRequestBody defines body for CreateDevelopmentToken for application/json ContentType.
 type CreateDevelopmentTokenJSONRequestBody = DevelopmentTokenRequest
 
+// AdminCreateBroadcastJSONRequestBody defines body for AdminCreateBroadcast for application/json ContentType.
+type AdminCreateBroadcastJSONRequestBody = CreateBroadcastRequest
+
 // AdminCreateRoomJSONRequestBody defines body for AdminCreateRoom for application/json ContentType.
 type AdminCreateRoomJSONRequestBody = AdminCreateRoomRequest
 
@@ -4544,6 +4651,64 @@ type ClientInterface interface {
 	//
 	// Corresponds with POST /dev/token (the `CreateDevelopmentToken` operationId).
 	CreateDevelopmentToken(ctx context.Context, body CreateDevelopmentTokenJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// AdminListBroadcasts List the newest broadcasts
+	//
+	// Lists up to 100 broadcasts. They are kept for seven days after their end.
+	//
+	// Corresponds with GET /v1/admin/broadcasts (the `AdminListBroadcasts` operationId).
+	AdminListBroadcasts(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// AdminCreateBroadcastWithBody Send a message to all rooms, or to those with a prefix
+	//
+	// Starts to send a message of a stored kind to all rooms that exist now, or to those whose IDs
+	// begin with `prefix`, and answers before it is sent. Each room gets the message once, also if
+	// servers fail meanwhile: another one continues within about 15 seconds. Rooms that are created
+	// later do not get it. It is sent to at most a thousand rooms per second, in the order of their
+	// IDs, so that the messages of users do not wait for it.
+	//
+	// In each room, the message is like one of `adminSendMessage`, with the same `clientMessageID`: the
+	// one of the request, or one that the server chooses. With a `clientMessageID`, the call can be
+	// retried safely: it is unique for each sender, and the same ID with the same request returns the
+	// broadcast that exists. At most ten broadcasts run at once.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/admin/broadcasts (the `AdminCreateBroadcast` operationId).
+	AdminCreateBroadcastWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// AdminCreateBroadcast Send a message to all rooms, or to those with a prefix
+	//
+	// Starts to send a message of a stored kind to all rooms that exist now, or to those whose IDs
+	// begin with `prefix`, and answers before it is sent. Each room gets the message once, also if
+	// servers fail meanwhile: another one continues within about 15 seconds. Rooms that are created
+	// later do not get it. It is sent to at most a thousand rooms per second, in the order of their
+	// IDs, so that the messages of users do not wait for it.
+	//
+	// In each room, the message is like one of `adminSendMessage`, with the same `clientMessageID`: the
+	// one of the request, or one that the server chooses. With a `clientMessageID`, the call can be
+	// retried safely: it is unique for each sender, and the same ID with the same request returns the
+	// broadcast that exists. At most ten broadcasts run at once.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/admin/broadcasts (the `AdminCreateBroadcast` operationId).
+	AdminCreateBroadcast(ctx context.Context, body AdminCreateBroadcastJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// AdminStopBroadcast Stop a broadcast
+	//
+	// Rooms that have the message keep it, and up to 50 rooms may still get it. Nothing happens if the
+	// broadcast has ended.
+	//
+	// Corresponds with DELETE /v1/admin/broadcasts/{broadcastID} (the `AdminStopBroadcast` operationId).
+	AdminStopBroadcast(ctx context.Context, broadcastID openapi_types.UUID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// AdminGetBroadcast Get the progress of a broadcast
+	//
+	// The counts grow with each 50 rooms or less.
+	//
+	// Corresponds with GET /v1/admin/broadcasts/{broadcastID} (the `AdminGetBroadcast` operationId).
+	AdminGetBroadcast(ctx context.Context, broadcastID openapi_types.UUID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// StreamAdminEvents Stream the events of all rooms
 	//
@@ -5824,6 +5989,114 @@ func (c *Client) CreateDevelopmentTokenWithBody(ctx context.Context, contentType
 // Corresponds with POST /dev/token (the `CreateDevelopmentToken` operationId).
 func (c *Client) CreateDevelopmentToken(ctx context.Context, body CreateDevelopmentTokenJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewCreateDevelopmentTokenRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// AdminListBroadcasts List the newest broadcasts
+//
+// Lists up to 100 broadcasts. They are kept for seven days after their end.
+//
+// Corresponds with GET /v1/admin/broadcasts (the `AdminListBroadcasts` operationId).
+func (c *Client) AdminListBroadcasts(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewAdminListBroadcastsRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// AdminCreateBroadcastWithBody Send a message to all rooms, or to those with a prefix
+//
+// Starts to send a message of a stored kind to all rooms that exist now, or to those whose IDs
+// begin with `prefix`, and answers before it is sent. Each room gets the message once, also if
+// servers fail meanwhile: another one continues within about 15 seconds. Rooms that are created
+// later do not get it. It is sent to at most a thousand rooms per second, in the order of their
+// IDs, so that the messages of users do not wait for it.
+//
+// In each room, the message is like one of `adminSendMessage`, with the same `clientMessageID`: the
+// one of the request, or one that the server chooses. With a `clientMessageID`, the call can be
+// retried safely: it is unique for each sender, and the same ID with the same request returns the
+// broadcast that exists. At most ten broadcasts run at once.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/admin/broadcasts (the `AdminCreateBroadcast` operationId).
+func (c *Client) AdminCreateBroadcastWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewAdminCreateBroadcastRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// AdminCreateBroadcast Send a message to all rooms, or to those with a prefix
+//
+// Starts to send a message of a stored kind to all rooms that exist now, or to those whose IDs
+// begin with `prefix`, and answers before it is sent. Each room gets the message once, also if
+// servers fail meanwhile: another one continues within about 15 seconds. Rooms that are created
+// later do not get it. It is sent to at most a thousand rooms per second, in the order of their
+// IDs, so that the messages of users do not wait for it.
+//
+// In each room, the message is like one of `adminSendMessage`, with the same `clientMessageID`: the
+// one of the request, or one that the server chooses. With a `clientMessageID`, the call can be
+// retried safely: it is unique for each sender, and the same ID with the same request returns the
+// broadcast that exists. At most ten broadcasts run at once.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/admin/broadcasts (the `AdminCreateBroadcast` operationId).
+func (c *Client) AdminCreateBroadcast(ctx context.Context, body AdminCreateBroadcastJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewAdminCreateBroadcastRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// AdminStopBroadcast Stop a broadcast
+//
+// Rooms that have the message keep it, and up to 50 rooms may still get it. Nothing happens if the
+// broadcast has ended.
+//
+// Corresponds with DELETE /v1/admin/broadcasts/{broadcastID} (the `AdminStopBroadcast` operationId).
+func (c *Client) AdminStopBroadcast(ctx context.Context, broadcastID openapi_types.UUID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewAdminStopBroadcastRequest(c.Server, broadcastID)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// AdminGetBroadcast Get the progress of a broadcast
+//
+// The counts grow with each 50 rooms or less.
+//
+// Corresponds with GET /v1/admin/broadcasts/{broadcastID} (the `AdminGetBroadcast` operationId).
+func (c *Client) AdminGetBroadcast(ctx context.Context, broadcastID openapi_types.UUID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewAdminGetBroadcastRequest(c.Server, broadcastID)
 	if err != nil {
 		return nil, err
 	}
@@ -8118,6 +8391,141 @@ func NewCreateDevelopmentTokenRequestWithBody(server string, contentType string,
 	}
 
 	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewAdminListBroadcastsRequest constructs an http.Request for the AdminListBroadcasts method
+func NewAdminListBroadcastsRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/admin/broadcasts")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewAdminCreateBroadcastRequest calls the generic AdminCreateBroadcast builder with application/json body
+func NewAdminCreateBroadcastRequest(server string, body AdminCreateBroadcastJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewAdminCreateBroadcastRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewAdminCreateBroadcastRequestWithBody constructs an http.Request for the AdminCreateBroadcast method, with any body, and a specified content type
+func NewAdminCreateBroadcastRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/admin/broadcasts")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewAdminStopBroadcastRequest constructs an http.Request for the AdminStopBroadcast method
+func NewAdminStopBroadcastRequest(server string, broadcastID openapi_types.UUID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "broadcastID", broadcastID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/admin/broadcasts/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewAdminGetBroadcastRequest constructs an http.Request for the AdminGetBroadcast method
+func NewAdminGetBroadcastRequest(server string, broadcastID openapi_types.UUID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "broadcastID", broadcastID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/admin/broadcasts/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
 
 	return req, nil
 }
@@ -12324,6 +12732,70 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with POST /dev/token (the `CreateDevelopmentToken` operationId).
 	CreateDevelopmentTokenWithResponse(ctx context.Context, body CreateDevelopmentTokenJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateDevelopmentTokenResponse, error)
 
+	// AdminListBroadcastsWithResponse List the newest broadcasts
+	//
+	// Lists up to 100 broadcasts. They are kept for seven days after their end.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/admin/broadcasts (the `AdminListBroadcasts` operationId).
+	AdminListBroadcastsWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*AdminListBroadcastsResponse, error)
+
+	// AdminCreateBroadcastWithBodyWithResponse Send a message to all rooms, or to those with a prefix
+	//
+	// Starts to send a message of a stored kind to all rooms that exist now, or to those whose IDs
+	// begin with `prefix`, and answers before it is sent. Each room gets the message once, also if
+	// servers fail meanwhile: another one continues within about 15 seconds. Rooms that are created
+	// later do not get it. It is sent to at most a thousand rooms per second, in the order of their
+	// IDs, so that the messages of users do not wait for it.
+	//
+	// In each room, the message is like one of `adminSendMessage`, with the same `clientMessageID`: the
+	// one of the request, or one that the server chooses. With a `clientMessageID`, the call can be
+	// retried safely: it is unique for each sender, and the same ID with the same request returns the
+	// broadcast that exists. At most ten broadcasts run at once.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/admin/broadcasts (the `AdminCreateBroadcast` operationId).
+	AdminCreateBroadcastWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*AdminCreateBroadcastResponse, error)
+
+	// AdminCreateBroadcastWithResponse Send a message to all rooms, or to those with a prefix
+	//
+	// Starts to send a message of a stored kind to all rooms that exist now, or to those whose IDs
+	// begin with `prefix`, and answers before it is sent. Each room gets the message once, also if
+	// servers fail meanwhile: another one continues within about 15 seconds. Rooms that are created
+	// later do not get it. It is sent to at most a thousand rooms per second, in the order of their
+	// IDs, so that the messages of users do not wait for it.
+	//
+	// In each room, the message is like one of `adminSendMessage`, with the same `clientMessageID`: the
+	// one of the request, or one that the server chooses. With a `clientMessageID`, the call can be
+	// retried safely: it is unique for each sender, and the same ID with the same request returns the
+	// broadcast that exists. At most ten broadcasts run at once.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/admin/broadcasts (the `AdminCreateBroadcast` operationId).
+	AdminCreateBroadcastWithResponse(ctx context.Context, body AdminCreateBroadcastJSONRequestBody, reqEditors ...RequestEditorFn) (*AdminCreateBroadcastResponse, error)
+
+	// AdminStopBroadcastWithResponse Stop a broadcast
+	//
+	// Rooms that have the message keep it, and up to 50 rooms may still get it. Nothing happens if the
+	// broadcast has ended.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with DELETE /v1/admin/broadcasts/{broadcastID} (the `AdminStopBroadcast` operationId).
+	AdminStopBroadcastWithResponse(ctx context.Context, broadcastID openapi_types.UUID, reqEditors ...RequestEditorFn) (*AdminStopBroadcastResponse, error)
+
+	// AdminGetBroadcastWithResponse Get the progress of a broadcast
+	//
+	// The counts grow with each 50 rooms or less.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/admin/broadcasts/{broadcastID} (the `AdminGetBroadcast` operationId).
+	AdminGetBroadcastWithResponse(ctx context.Context, broadcastID openapi_types.UUID, reqEditors ...RequestEditorFn) (*AdminGetBroadcastResponse, error)
+
 	// StreamAdminEventsWithResponse Stream the events of all rooms
 	//
 	// Streams the stored events of all rooms in one order, together with the creation and
@@ -13752,6 +14224,359 @@ func (r CreateDevelopmentTokenResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r CreateDevelopmentTokenResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// AdminListBroadcastsResponse503Headers the declared response headers of an HTTP 503 response for AdminListBroadcasts
+type AdminListBroadcastsResponse503Headers struct {
+	RetryAfter *int
+}
+
+type AdminListBroadcastsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *BroadcastListReply
+	// ApplicationproblemJSON400 the response for an HTTP 400 `application/problem+json` response
+	ApplicationproblemJSON400 *InvalidRequest
+	// ApplicationproblemJSON401 the response for an HTTP 401 `application/problem+json` response
+	ApplicationproblemJSON401 *AdminTokenRefused
+	// ApplicationproblemJSON403 the response for an HTTP 403 `application/problem+json` response
+	ApplicationproblemJSON403 *NotAdmin
+	// ApplicationproblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationproblemJSON503 *Unavailable
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *AdminListBroadcastsResponse503Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r AdminListBroadcastsResponse) GetJSON200() *BroadcastListReply {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
+func (r AdminListBroadcastsResponse) GetApplicationproblemJSON400() *InvalidRequest {
+	return r.ApplicationproblemJSON400
+}
+
+// GetApplicationproblemJSON401 returns the response for an HTTP 401 `application/problem+json` response
+func (r AdminListBroadcastsResponse) GetApplicationproblemJSON401() *AdminTokenRefused {
+	return r.ApplicationproblemJSON401
+}
+
+// GetApplicationproblemJSON403 returns the response for an HTTP 403 `application/problem+json` response
+func (r AdminListBroadcastsResponse) GetApplicationproblemJSON403() *NotAdmin {
+	return r.ApplicationproblemJSON403
+}
+
+// GetApplicationproblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r AdminListBroadcastsResponse) GetApplicationproblemJSON503() *Unavailable {
+	return r.ApplicationproblemJSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r AdminListBroadcastsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r AdminListBroadcastsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r AdminListBroadcastsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r AdminListBroadcastsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// AdminCreateBroadcastResponse202Headers the declared response headers of an HTTP 202 response for AdminCreateBroadcast
+type AdminCreateBroadcastResponse202Headers struct {
+	Location *string
+}
+
+// AdminCreateBroadcastResponse503Headers the declared response headers of an HTTP 503 response for AdminCreateBroadcast
+type AdminCreateBroadcastResponse503Headers struct {
+	RetryAfter *int
+}
+
+type AdminCreateBroadcastResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON202 the response for an HTTP 202 `application/json` response
+	JSON202 *BroadcastReply
+	// ApplicationproblemJSON400 the response for an HTTP 400 `application/problem+json` response
+	ApplicationproblemJSON400 *InvalidRequest
+	// ApplicationproblemJSON401 the response for an HTTP 401 `application/problem+json` response
+	ApplicationproblemJSON401 *AdminTokenRefused
+	// ApplicationproblemJSON403 the response for an HTTP 403 `application/problem+json` response
+	ApplicationproblemJSON403 *NotAdmin
+	// ApplicationproblemJSON404 the response for an HTTP 404 `application/problem+json` response
+	ApplicationproblemJSON404 *Problem
+	// ApplicationproblemJSON408 the response for an HTTP 408 `application/problem+json` response
+	ApplicationproblemJSON408 *BodyTimeout
+	// ApplicationproblemJSON409 the response for an HTTP 409 `application/problem+json` response
+	ApplicationproblemJSON409 *Problem
+	// ApplicationproblemJSON413 the response for an HTTP 413 `application/problem+json` response
+	ApplicationproblemJSON413 *BodyTooLarge
+	// ApplicationproblemJSON415 the response for an HTTP 415 `application/problem+json` response
+	ApplicationproblemJSON415 *UnsupportedMediaType
+	// ApplicationproblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationproblemJSON503 *Unavailable
+	// Headers202 the parsed response headers for an HTTP 202 response
+	Headers202 *AdminCreateBroadcastResponse202Headers
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *AdminCreateBroadcastResponse503Headers
+}
+
+// GetJSON202 returns the response for an HTTP 202 `application/json` response
+func (r AdminCreateBroadcastResponse) GetJSON202() *BroadcastReply {
+	return r.JSON202
+}
+
+// GetApplicationproblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
+func (r AdminCreateBroadcastResponse) GetApplicationproblemJSON400() *InvalidRequest {
+	return r.ApplicationproblemJSON400
+}
+
+// GetApplicationproblemJSON401 returns the response for an HTTP 401 `application/problem+json` response
+func (r AdminCreateBroadcastResponse) GetApplicationproblemJSON401() *AdminTokenRefused {
+	return r.ApplicationproblemJSON401
+}
+
+// GetApplicationproblemJSON403 returns the response for an HTTP 403 `application/problem+json` response
+func (r AdminCreateBroadcastResponse) GetApplicationproblemJSON403() *NotAdmin {
+	return r.ApplicationproblemJSON403
+}
+
+// GetApplicationproblemJSON404 returns the response for an HTTP 404 `application/problem+json` response
+func (r AdminCreateBroadcastResponse) GetApplicationproblemJSON404() *Problem {
+	return r.ApplicationproblemJSON404
+}
+
+// GetApplicationproblemJSON408 returns the response for an HTTP 408 `application/problem+json` response
+func (r AdminCreateBroadcastResponse) GetApplicationproblemJSON408() *BodyTimeout {
+	return r.ApplicationproblemJSON408
+}
+
+// GetApplicationproblemJSON409 returns the response for an HTTP 409 `application/problem+json` response
+func (r AdminCreateBroadcastResponse) GetApplicationproblemJSON409() *Problem {
+	return r.ApplicationproblemJSON409
+}
+
+// GetApplicationproblemJSON413 returns the response for an HTTP 413 `application/problem+json` response
+func (r AdminCreateBroadcastResponse) GetApplicationproblemJSON413() *BodyTooLarge {
+	return r.ApplicationproblemJSON413
+}
+
+// GetApplicationproblemJSON415 returns the response for an HTTP 415 `application/problem+json` response
+func (r AdminCreateBroadcastResponse) GetApplicationproblemJSON415() *UnsupportedMediaType {
+	return r.ApplicationproblemJSON415
+}
+
+// GetApplicationproblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r AdminCreateBroadcastResponse) GetApplicationproblemJSON503() *Unavailable {
+	return r.ApplicationproblemJSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r AdminCreateBroadcastResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r AdminCreateBroadcastResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r AdminCreateBroadcastResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r AdminCreateBroadcastResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// AdminStopBroadcastResponse503Headers the declared response headers of an HTTP 503 response for AdminStopBroadcast
+type AdminStopBroadcastResponse503Headers struct {
+	RetryAfter *int
+}
+
+type AdminStopBroadcastResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationproblemJSON400 the response for an HTTP 400 `application/problem+json` response
+	ApplicationproblemJSON400 *InvalidRequest
+	// ApplicationproblemJSON401 the response for an HTTP 401 `application/problem+json` response
+	ApplicationproblemJSON401 *AdminTokenRefused
+	// ApplicationproblemJSON403 the response for an HTTP 403 `application/problem+json` response
+	ApplicationproblemJSON403 *NotAdmin
+	// ApplicationproblemJSON404 the response for an HTTP 404 `application/problem+json` response
+	ApplicationproblemJSON404 *BroadcastNotFound
+	// ApplicationproblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationproblemJSON503 *Unavailable
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *AdminStopBroadcastResponse503Headers
+}
+
+// GetApplicationproblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
+func (r AdminStopBroadcastResponse) GetApplicationproblemJSON400() *InvalidRequest {
+	return r.ApplicationproblemJSON400
+}
+
+// GetApplicationproblemJSON401 returns the response for an HTTP 401 `application/problem+json` response
+func (r AdminStopBroadcastResponse) GetApplicationproblemJSON401() *AdminTokenRefused {
+	return r.ApplicationproblemJSON401
+}
+
+// GetApplicationproblemJSON403 returns the response for an HTTP 403 `application/problem+json` response
+func (r AdminStopBroadcastResponse) GetApplicationproblemJSON403() *NotAdmin {
+	return r.ApplicationproblemJSON403
+}
+
+// GetApplicationproblemJSON404 returns the response for an HTTP 404 `application/problem+json` response
+func (r AdminStopBroadcastResponse) GetApplicationproblemJSON404() *BroadcastNotFound {
+	return r.ApplicationproblemJSON404
+}
+
+// GetApplicationproblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r AdminStopBroadcastResponse) GetApplicationproblemJSON503() *Unavailable {
+	return r.ApplicationproblemJSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r AdminStopBroadcastResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r AdminStopBroadcastResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r AdminStopBroadcastResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r AdminStopBroadcastResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// AdminGetBroadcastResponse503Headers the declared response headers of an HTTP 503 response for AdminGetBroadcast
+type AdminGetBroadcastResponse503Headers struct {
+	RetryAfter *int
+}
+
+type AdminGetBroadcastResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *BroadcastReply
+	// ApplicationproblemJSON400 the response for an HTTP 400 `application/problem+json` response
+	ApplicationproblemJSON400 *InvalidRequest
+	// ApplicationproblemJSON401 the response for an HTTP 401 `application/problem+json` response
+	ApplicationproblemJSON401 *AdminTokenRefused
+	// ApplicationproblemJSON403 the response for an HTTP 403 `application/problem+json` response
+	ApplicationproblemJSON403 *NotAdmin
+	// ApplicationproblemJSON404 the response for an HTTP 404 `application/problem+json` response
+	ApplicationproblemJSON404 *BroadcastNotFound
+	// ApplicationproblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationproblemJSON503 *Unavailable
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *AdminGetBroadcastResponse503Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r AdminGetBroadcastResponse) GetJSON200() *BroadcastReply {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
+func (r AdminGetBroadcastResponse) GetApplicationproblemJSON400() *InvalidRequest {
+	return r.ApplicationproblemJSON400
+}
+
+// GetApplicationproblemJSON401 returns the response for an HTTP 401 `application/problem+json` response
+func (r AdminGetBroadcastResponse) GetApplicationproblemJSON401() *AdminTokenRefused {
+	return r.ApplicationproblemJSON401
+}
+
+// GetApplicationproblemJSON403 returns the response for an HTTP 403 `application/problem+json` response
+func (r AdminGetBroadcastResponse) GetApplicationproblemJSON403() *NotAdmin {
+	return r.ApplicationproblemJSON403
+}
+
+// GetApplicationproblemJSON404 returns the response for an HTTP 404 `application/problem+json` response
+func (r AdminGetBroadcastResponse) GetApplicationproblemJSON404() *BroadcastNotFound {
+	return r.ApplicationproblemJSON404
+}
+
+// GetApplicationproblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r AdminGetBroadcastResponse) GetApplicationproblemJSON503() *Unavailable {
+	return r.ApplicationproblemJSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r AdminGetBroadcastResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r AdminGetBroadcastResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r AdminGetBroadcastResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r AdminGetBroadcastResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -20896,6 +21721,100 @@ func (c *ClientWithResponses) CreateDevelopmentTokenWithResponse(ctx context.Con
 	return ParseCreateDevelopmentTokenResponse(rsp)
 }
 
+// AdminListBroadcastsWithResponse List the newest broadcasts
+//
+// Lists up to 100 broadcasts. They are kept for seven days after their end.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/admin/broadcasts (the `AdminListBroadcasts` operationId).
+func (c *ClientWithResponses) AdminListBroadcastsWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*AdminListBroadcastsResponse, error) {
+	rsp, err := c.AdminListBroadcasts(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseAdminListBroadcastsResponse(rsp)
+}
+
+// AdminCreateBroadcastWithBodyWithResponse Send a message to all rooms, or to those with a prefix
+//
+// Starts to send a message of a stored kind to all rooms that exist now, or to those whose IDs
+// begin with `prefix`, and answers before it is sent. Each room gets the message once, also if
+// servers fail meanwhile: another one continues within about 15 seconds. Rooms that are created
+// later do not get it. It is sent to at most a thousand rooms per second, in the order of their
+// IDs, so that the messages of users do not wait for it.
+//
+// In each room, the message is like one of `adminSendMessage`, with the same `clientMessageID`: the
+// one of the request, or one that the server chooses. With a `clientMessageID`, the call can be
+// retried safely: it is unique for each sender, and the same ID with the same request returns the
+// broadcast that exists. At most ten broadcasts run at once.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/admin/broadcasts (the `AdminCreateBroadcast` operationId).
+func (c *ClientWithResponses) AdminCreateBroadcastWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*AdminCreateBroadcastResponse, error) {
+	rsp, err := c.AdminCreateBroadcastWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseAdminCreateBroadcastResponse(rsp)
+}
+
+// AdminCreateBroadcastWithResponse Send a message to all rooms, or to those with a prefix
+//
+// Starts to send a message of a stored kind to all rooms that exist now, or to those whose IDs
+// begin with `prefix`, and answers before it is sent. Each room gets the message once, also if
+// servers fail meanwhile: another one continues within about 15 seconds. Rooms that are created
+// later do not get it. It is sent to at most a thousand rooms per second, in the order of their
+// IDs, so that the messages of users do not wait for it.
+//
+// In each room, the message is like one of `adminSendMessage`, with the same `clientMessageID`: the
+// one of the request, or one that the server chooses. With a `clientMessageID`, the call can be
+// retried safely: it is unique for each sender, and the same ID with the same request returns the
+// broadcast that exists. At most ten broadcasts run at once.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/admin/broadcasts (the `AdminCreateBroadcast` operationId).
+func (c *ClientWithResponses) AdminCreateBroadcastWithResponse(ctx context.Context, body AdminCreateBroadcastJSONRequestBody, reqEditors ...RequestEditorFn) (*AdminCreateBroadcastResponse, error) {
+	rsp, err := c.AdminCreateBroadcast(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseAdminCreateBroadcastResponse(rsp)
+}
+
+// AdminStopBroadcastWithResponse Stop a broadcast
+//
+// Rooms that have the message keep it, and up to 50 rooms may still get it. Nothing happens if the
+// broadcast has ended.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with DELETE /v1/admin/broadcasts/{broadcastID} (the `AdminStopBroadcast` operationId).
+func (c *ClientWithResponses) AdminStopBroadcastWithResponse(ctx context.Context, broadcastID openapi_types.UUID, reqEditors ...RequestEditorFn) (*AdminStopBroadcastResponse, error) {
+	rsp, err := c.AdminStopBroadcast(ctx, broadcastID, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseAdminStopBroadcastResponse(rsp)
+}
+
+// AdminGetBroadcastWithResponse Get the progress of a broadcast
+//
+// The counts grow with each 50 rooms or less.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/admin/broadcasts/{broadcastID} (the `AdminGetBroadcast` operationId).
+func (c *ClientWithResponses) AdminGetBroadcastWithResponse(ctx context.Context, broadcastID openapi_types.UUID, reqEditors ...RequestEditorFn) (*AdminGetBroadcastResponse, error) {
+	rsp, err := c.AdminGetBroadcast(ctx, broadcastID, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseAdminGetBroadcastResponse(rsp)
+}
+
 // StreamAdminEventsWithResponse Stream the events of all rooms
 //
 // Streams the stored events of all rooms in one order, together with the creation and
@@ -22909,6 +23828,329 @@ func ParseCreateDevelopmentTokenResponse(rsp *http.Response) (*CreateDevelopment
 		}
 		response.ApplicationproblemJSON415 = &dest
 
+	}
+
+	return response, nil
+}
+
+// ParseAdminListBroadcastsResponse parses an HTTP response from a AdminListBroadcastsWithResponse call
+func ParseAdminListBroadcastsResponse(rsp *http.Response) (*AdminListBroadcastsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &AdminListBroadcastsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest BroadcastListReply
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest InvalidRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest AdminTokenRefused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest NotAdmin
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 503:
+		var headers AdminListBroadcastsResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseAdminCreateBroadcastResponse parses an HTTP response from a AdminCreateBroadcastWithResponse call
+func ParseAdminCreateBroadcastResponse(rsp *http.Response) (*AdminCreateBroadcastResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &AdminCreateBroadcastResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 202:
+		var dest BroadcastReply
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON202 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest InvalidRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest AdminTokenRefused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest NotAdmin
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON404 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 408:
+		var dest BodyTimeout
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON408 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON409 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 413:
+		var dest BodyTooLarge
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON413 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 415:
+		var dest UnsupportedMediaType
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON415 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 202:
+		var headers AdminCreateBroadcastResponse202Headers
+		if values := rsp.Header.Values("Location"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Location", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Location = &value
+		}
+		response.Headers202 = &headers
+	case rsp.StatusCode == 503:
+		var headers AdminCreateBroadcastResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseAdminStopBroadcastResponse parses an HTTP response from a AdminStopBroadcastWithResponse call
+func ParseAdminStopBroadcastResponse(rsp *http.Response) (*AdminStopBroadcastResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &AdminStopBroadcastResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 204:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest InvalidRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest AdminTokenRefused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest NotAdmin
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
+		var dest BroadcastNotFound
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON404 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 503:
+		var headers AdminStopBroadcastResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseAdminGetBroadcastResponse parses an HTTP response from a AdminGetBroadcastWithResponse call
+func ParseAdminGetBroadcastResponse(rsp *http.Response) (*AdminGetBroadcastResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &AdminGetBroadcastResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest BroadcastReply
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest InvalidRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest AdminTokenRefused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest NotAdmin
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
+		var dest BroadcastNotFound
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON404 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 503:
+		var headers AdminGetBroadcastResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		response.Headers503 = &headers
 	}
 
 	return response, nil

@@ -216,6 +216,7 @@ func (c *ServeCmd) serve(ctx context.Context, to console, log *slog.Logger, toke
 	var swept sync.WaitGroup
 	swept.Go(func() { s.sweep(sweeping) })
 	swept.Go(func() { s.media.run(sweeping) })
+	swept.Go(func() { s.broadcast(sweeping) })
 
 	_, _ = fmt.Fprintf(to.out, "Parlor is ready: %s\n", c.address(api.Addr()))
 	select {
@@ -332,6 +333,13 @@ func (s *service) sweep(ctx context.Context) {
 	repeat(ctx, sweepInterval, do,
 		func(err error) { s.log.Error("sweep failed", "error", err) },
 		func() { s.log.Info("sweep works again") })
+}
+
+// broadcast sends messages to many rooms.
+func (s *service) broadcast(ctx context.Context) {
+	repeat(ctx, sweepInterval, s.store.SendBroadcasts,
+		func(err error) { s.log.Error("broadcast interrupted", "error", err) },
+		func() { s.log.Info("broadcasts work again") })
 }
 
 // repeat calls do at an interval until the context ends. It calls fails when do begins to fail, and
