@@ -1,4 +1,4 @@
-import { developmentToken, Parlor, ParlorError } from 'parlor-sdk';
+import { createDevelopmentToken, Parlor, ParlorError } from 'parlor-sdk';
 import type { UnfinishedUpload } from './attachments.ts';
 import { byID } from './element.ts';
 import { EntryForm, type EntryFormValues } from './entry-form.ts';
@@ -18,7 +18,7 @@ const membersButton = byID('members-button', HTMLButtonElement);
 
 async function enter({ name, room, token: pasted }: EntryFormValues): Promise<void> {
   const userID = userIDOf(name, tabSuffix());
-  const token = pasted || (await developmentToken(serverURL, userID, name));
+  const token = pasted || (await createDevelopmentToken(serverURL, userID, name));
   if (token === undefined) {
     entryForm.askForToken();
     return;
@@ -47,7 +47,7 @@ async function enterRoom(
     await view.enter(unsent, uploads);
   } catch (error) {
     close();
-    void parlor.logout().catch(() => {}); // without a stream, the session ends by itself
+    void parlor.endSession().catch(() => {}); // without a stream, the session ends by itself
     throw error;
   }
   saveState();
@@ -64,7 +64,7 @@ async function logInAgain(): Promise<void> {
   try {
     const parlor = await logIn(await newToken(userID, userName), userID, userName, true);
     if (current?.view !== view) {
-      void parlor.logout().catch(() => {}); // the user has left meanwhile
+      void parlor.endSession().catch(() => {}); // the user has left meanwhile
       return;
     }
     const { room, unsent } = view;
@@ -131,7 +131,7 @@ async function leaveAndLogOut(parlor: Parlor, { room, inside, ended }: RoomView)
   if (ended) return;
   try {
     if (inside) await parlor.leaveRoom(room.roomID).catch(() => {});
-    await parlor.logout();
+    await parlor.endSession();
   } catch {
     // The session times out on the server.
   }
@@ -154,7 +154,7 @@ function saveState(): void {
 }
 
 async function newToken(userID: string, userName: string): Promise<string> {
-  const token = await developmentToken(serverURL, userID, userName);
+  const token = await createDevelopmentToken(serverURL, userID, userName);
   if (token === undefined) throw new Error('the server no longer issues development tokens');
   return token;
 }

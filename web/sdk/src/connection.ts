@@ -1,4 +1,4 @@
-import type { StreamEvents } from './types.ts';
+import type { StreamEvents } from './stream-events.ts';
 
 export type ConnectionState = 'connecting' | 'connected' | 'reconnecting' | 'disconnected';
 

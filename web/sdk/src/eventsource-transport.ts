@@ -1,7 +1,7 @@
 import type { HTTP } from './http.ts';
 import { ParlorError } from './problem.ts';
 import type { Connection, ConnectionHandler, Transport } from './stream.ts';
-import { streamEventNames } from './types.ts';
+import { streamEventNames } from './stream-events.ts';
 
 /**
  * EventSourceTransport reads the stream with the browser's EventSource, which reconnects by itself

@@ -1,6 +1,6 @@
-import { createParser } from 'eventsource-parser';
-import { FETCH_OPTIONS, type HTTP } from './http.ts';
-import { mediaType, problemOf } from './problem.ts';
+import type { HTTP } from './http.ts';
+import { ParlorError } from './problem.ts';
+import { openStream } from './sse.ts';
 import type { Connection, ConnectionHandler, Transport } from './stream.ts';
 
 /**
@@ -17,36 +17,26 @@ export class FetchTransport implements Transport {
 
   connect(cursor: string | undefined, handler: ConnectionHandler): Connection {
     const abort = new AbortController();
-    this.#read(cursor, handler, abort.signal).catch(() => handler.closed(0));
+    void this.#read(cursor, handler, abort.signal);
     return { close: () => abort.abort() };
   }
 
   async #read(cursor: string | undefined, handler: ConnectionHandler, signal: AbortSignal): Promise<void> {
-    const headers = new Headers({ Accept: 'text/event-stream', ...this.#http.authorization });
-    if (cursor !== undefined) headers.set('Last-Event-ID', cursor);
-    const response = await fetch(`${this.#http.baseURL}/v1/events`, { ...FETCH_OPTIONS, headers, signal });
-    if (!response.ok) {
-      const problem = await problemOf(response);
-      if (problem.status === 401) handler.refused(problem.code);
-      else handler.closed(problem.retryAfter);
-      return;
-    }
-    // The sign-in page of a captive portal has status 200 as well.
-    if (mediaType(response) !== 'text/event-stream' || response.body === null) {
-      await response.body?.cancel();
+    try {
+      const chunks = await openStream(this.#http, '/v1/events', cursor, signal);
+      handler.opened();
+      for await (const frames of chunks) {
+        handler.alive();
+        for (const frame of frames) {
+          if ('retry' in frame) handler.retry(frame.retry);
+          else handler.event(frame.name, frame.data, frame.id);
+        }
+      }
       handler.closed(0);
-      return;
+    } catch (error) {
+      const problem = error instanceof ParlorError ? error : undefined;
+      if (problem?.status === 401) handler.refused(problem.code);
+      else handler.closed(problem?.retryAfter ?? 0);
     }
-    handler.opened();
-    const parser = createParser({
-      onEvent: ({ event = 'message', data, id }) => handler.event(event, data, id),
-      onRetry: handler.retry,
-    });
-    const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
-    for (let chunk = await reader.read(); !chunk.done; chunk = await reader.read()) {
-      handler.alive();
-      parser.feed(chunk.value);
-    }
-    handler.closed(0);
   }
 }

@@ -1,32 +1,16 @@
-export type { MemberAttributesQuery, MemberAttributesUpdate, RoomAttributesUpdate } from './attributes.ts';
+export type { ConnectionEvent, ConnectionState, ConnectionStateChange } from './connection.ts';
+export { createDevelopmentToken } from './development-token.ts';
+export { MemberList } from './member-list.ts';
+export { newMessageID, type PeerMessageDraft, type RoomMessageDraft } from './message.ts';
 export {
   type LoginOptions,
   Parlor,
   type ParlorEvents,
   type ResumeOptions,
   type ResumeState,
-  type TokenSource,
 } from './parlor.ts';
-export type { ConnectionEvent, ConnectionState, ConnectionStateChange } from './connection.ts';
-export { developmentToken } from './development-token.ts';
-export { MemberList } from './member-list.ts';
-export { type MessageDraft, type MessageQuery, newMessageID } from './messages.ts';
 export { ParlorError, type ProblemCode } from './problem.ts';
-export type { EnterRoomReply, JoinOptions, MemberQuery, RoomOptions } from './rooms.ts';
-export type {
-  Attributes,
-  LeaveReason,
-  Limits,
-  Media,
-  MediaReply,
-  Member,
-  MemberAttributesInfo,
-  MemberEvents,
-  Message,
-  Room,
-  RoomStateEvent,
-  Session,
-  StreamEvents,
-  User,
-} from './types.ts';
+export type * from './schemas.gen.ts';
+export type { StreamEvents } from './stream-events.ts';
+export type { TokenSource } from './token-source.ts';
 export type { UploadOptions } from './uploads.ts';

@@ -1,8 +1,6 @@
-import type { HTTP } from './http.ts';
-import type { MediaReply } from './types.ts';
-
-/** The path of resumable uploads. */
-export const UPLOADS = '/v1/media/uploads';
+import { FETCH_OPTIONS, type HTTP } from './http.ts';
+import { ParlorError, problemOf } from './problem.ts';
+import type { MediaReply } from './schemas.gen.ts';
 
 /**
  * Returns a file and a signed URL, which is valid for an hour at most and as long as this session
@@ -15,6 +13,15 @@ export async function getMedia(http: HTTP, mediaID: string): Promise<MediaReply>
   return { ...reply, signedURL: signedURL.startsWith('/') ? http.baseURL + signedURL : signedURL };
 }
 
-/** Deletes a file that was not sent in a message, whether or not its upload is complete. */
-export const endUpload = (http: HTTP, mediaID: string): Promise<undefined> =>
-  http.call('delete', `${UPLOADS}/{mediaID}`, { path: { mediaID }, header: { 'Tus-Resumable': '1.0.0' } });
+/** Requests the bytes of a file, or only their headers. Reading the body may take any time. */
+export async function fetchMedia(http: HTTP, mediaID: string, method: 'GET' | 'HEAD'): Promise<Response> {
+  const { signedURL } = await getMedia(http, mediaID);
+  let response: Response;
+  try {
+    response = await fetch(signedURL, { ...FETCH_OPTIONS, method });
+  } catch (cause) {
+    throw new ParlorError('network_error', 'The file could not be downloaded.', { cause });
+  }
+  if (!response.ok) throw await problemOf(response);
+  return response;
+}

@@ -1,5 +1,6 @@
 import type { Parlor } from './parlor.ts';
-import type { Member, MemberEvents, StreamEvents } from './types.ts';
+import type { Member, MemberEvents } from './schemas.gen.ts';
+import type { StreamEvents } from './stream-events.ts';
 
 type Joined = StreamEvents['roomMemberJoined'];
 type Left = StreamEvents['roomMemberLeft'];

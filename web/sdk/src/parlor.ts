@@ -1,20 +1,18 @@
-import * as attributes from './attributes.ts';
 import type { ConnectionEvent, ConnectionState, ConnectionStateChange } from './connection.ts';
 import { EventSourceTransport } from './eventsource-transport.ts';
 import { FetchTransport } from './fetch-transport.ts';
 import { HTTP } from './http.ts';
 import { type Listener, Listeners, report } from './listeners.ts';
-import * as media from './media.ts';
-import * as messages from './messages.ts';
+import { fetchMedia, getMedia } from './media.ts';
+import { type PeerMessageDraft, type RoomMessageDraft, withDefaults } from './message.ts';
 import { ParlorError } from './problem.ts';
-import * as rooms from './rooms.ts';
+import type * as S from './schemas.gen.ts';
 import { Seen } from './seen.ts';
 import { EventStream } from './stream.ts';
-import type { Limits, SessionReply, StreamEvents } from './types.ts';
-import { type UploadOptions, Uploads } from './uploads.ts';
-
-/** Returns a user token, which the application's backend signs. */
-export type TokenSource = () => string | Promise<string>;
+import type { StreamEvents } from './stream-events.ts';
+import type { TokenSource } from './token-source.ts';
+import type { UploadOptions, Uploads } from './uploads.ts';
+import { ifMatch, type IfVersion } from './version.ts';
 
 export interface ResumeOptions {
   /** Called whenever the token is about to expire. Without it, the application calls renewToken. */
@@ -40,7 +38,7 @@ export type LoginOptions = ResumeOptions & {
  * It contains the session's secrets: store it where only this page can read it, such as in
  * sessionStorage.
  */
-export interface ResumeState extends SessionReply {
+export interface ResumeState extends S.CreateSessionReply {
   version: 1;
   baseURL: string;
   cursor?: string;
@@ -69,14 +67,15 @@ export class Parlor {
   readonly sessionID: string;
   readonly userID: string;
   readonly userName: string;
-  readonly limits: Limits;
-  readonly #session: SessionReply;
+  readonly limits: S.Limits;
+  readonly #session: S.CreateSessionReply;
   readonly #http: HTTP;
   readonly #getToken: TokenSource | undefined;
   readonly #listeners = new Listeners<ParlorEvents>();
   readonly #seen: Seen;
   readonly #stream: EventStream;
-  readonly #uploads: Uploads;
+  /** Loaded on first use, because most of its code is tus. */
+  #uploads: Promise<Uploads> | undefined;
   #connectionState: ConnectionState = 'connecting';
   #renewal: ReturnType<typeof setTimeout> | undefined;
 
@@ -91,7 +90,7 @@ export class Parlor {
     const { userName, device } = options;
     const session = await new HTTP(baseURL).call('post', '/v1/sessions', {
       body: { token, ...(userName !== undefined && { userName }), ...(device !== undefined && { device }) },
-    });
+    }, { retry: true });
     return new Parlor({ version: 1, baseURL, seen: [], ...session }, options);
   }
 
@@ -112,7 +111,6 @@ export class Parlor {
     this.userName = session.userName;
     this.limits = session.limits;
     this.#http = new HTTP(baseURL, session.sessionKey, (callBegan) => this.#stream.suspectLoss(callBegan));
-    this.#uploads = new Uploads(this.#http);
     this.#getToken = getToken;
     this.#seen = new Seen(seen);
     const handler = {
@@ -147,152 +145,15 @@ export class Parlor {
     this.#listeners.remove(event, listener);
   }
 
-  /** Creates a room and enters it. Fails with `room_exists` if there is one. */
-  createRoom(roomID: string, options: rooms.RoomOptions & rooms.JoinOptions = {}) {
-    return rooms.createRoom(this.#http, roomID, options);
-  }
+  // The operations of openapi.yaml, by their names there: first the IDs in the path, then the rest.
 
-  /** Enters a room. Fails with `room_not_found` if there is none. */
-  joinRoom(roomID: string, options: rooms.EnterOptions = {}) {
-    return rooms.joinRoom(this.#http, roomID, options);
-  }
-
-  /**
-   * Enters a room, and creates it if there is none. The options are used only then, except for
-   * `userData`, which is used if this user becomes a member.
-   */
-  enterRoom(roomID: string, options: rooms.RoomOptions & rooms.EnterOptions = {}) {
-    return rooms.enterRoom(this.#http, roomID, options);
-  }
-
-  leaveRoom(roomID: string) {
-    return rooms.leaveRoom(this.#http, roomID);
-  }
-
-  /** Returns a room; with `memberLimit`, together with its first members and their attributes. */
-  getRoom(roomID: string, query: rooms.RoomQuery = {}) {
-    return rooms.getRoom(this.#http, roomID, query);
-  }
-
-  /**
-   * Changes the name and the settings of a room; what is absent stays as it is. The token needs the
-   * grant `settings`. All members receive roomUpdated.
-   */
-  updateRoom(roomID: string, update: rooms.RoomUpdate) {
-    return rooms.updateRoom(this.#http, roomID, update);
-  }
-
-  /**
-   * Lists a page of members. For the next page, pass the reply's `nextCursor` as `cursor`. A
-   * MemberList combines the pages with the events of the stream.
-   */
-  listMembers(roomID: string, query: rooms.MemberQuery = {}) {
-    return rooms.listMembers(this.#http, roomID, query);
-  }
-
-  countMembers(roomID: string) {
-    return rooms.countMembers(this.#http, roomID);
-  }
-
-  /**
-   * Sends a message. While the server cannot be reached, the call is retried for up to 30 s with
-   * the same clientMessageID, so that the message is stored once. To retry a failed message later,
-   * send it with the clientMessageID that it had. With `to`, only these users and the sender see the
-   * message.
-   */
-  sendRoomMessage(roomID: string, draft: messages.MessageDraft) {
-    return messages.sendRoomMessage(this.#http, roomID, draft);
-  }
-
-  /**
-   * Lists a page of stored messages in ascending order of `seq`: the newest, or those directly
-   * `before` or `after` a seq. For the next page, pass the reply's `nextCursor` in the same way. With
-   * `seq` or `messageID`, up to 100 messages that are named.
-   */
-  listRoomMessages(roomID: string, query: messages.MessageQuery = {}) {
-    return messages.listRoomMessages(this.#http, roomID, query);
-  }
-
-  /**
-   * Recalls a message of this user, within two minutes. The message remains in the history without
-   * content and with `recalled`, and the members receive messageRecalled.
-   */
-  recallMessage(roomID: string, messageID: string) {
-    return messages.recallMessage(this.#http, roomID, messageID);
-  }
-
-  /**
-   * Sends a message to a user, as sendRoomMessage does to a room. All kinds except `barrage` are
-   * allowed. All sessions of both users receive it as `peerMessageReceived`.
-   */
-  sendPeerMessage(userID: string, draft: Omit<messages.MessageDraft, 'to'>) {
-    return messages.sendPeerMessage(this.#http, userID, draft);
-  }
-
-  /** Recalls a message to a user. All sessions of both users receive `peerMessageRecalled`. */
-  recallPeerMessage(userID: string, messageID: string) {
-    return messages.recallPeerMessage(this.#http, userID, messageID);
-  }
-
-  /** Lists the messages from and to a user, as listRoomMessages does for a room. */
-  listPeerMessages(userID: string, query: messages.MessageQuery = {}) {
-    return messages.listPeerMessages(this.#http, userID, query);
-  }
-
-  /**
-   * Uploads a file. Send its mediaID in a message of kind `image`, `audio`, `video` or `file`. While
-   * the connection is lost, the upload waits, without a limit, and then continues by itself. It
-   * fails if the server rejects it or the session ends: to continue it in another session of the
-   * user, pass the `uploadID` that `onBegun` was called with.
-   */
-  uploadMedia(file: Blob, options: UploadOptions = {}) {
-    return this.#uploads.upload(file, options);
-  }
-
-  /** Deletes a file that was not sent in a message, whether or not its upload is complete. */
-  endUpload(mediaID: string) {
-    return media.endUpload(this.#http, mediaID);
-  }
-
-  /**
-   * Returns a file and a signed URL for an `<img>` or a link, valid for an hour at most. After
-   * `expiresAt`, call it again.
-   */
-  getMedia(mediaID: string) {
-    return media.getMedia(this.#http, mediaID);
-  }
-
-  /** Returns the attributes of a room and their version. */
-  roomAttributes(roomID: string) {
-    return attributes.roomAttributes(this.#http, roomID);
-  }
-
-  /**
-   * Sets and deletes attributes of a room in one step. Attributes of other owners are changed only
-   * with `force`; otherwise their keys are returned in `errorKeys`.
-   */
-  updateRoomAttributes(roomID: string, update: attributes.RoomAttributesUpdate) {
-    return attributes.updateRoomAttributes(this.#http, roomID, update);
-  }
-
-  /** Lists the members that have attributes, by pages, or looks up those of some users. */
-  memberAttributes(roomID: string, query: attributes.MemberAttributesQuery = {}) {
-    return attributes.memberAttributes(this.#http, roomID, query);
-  }
-
-  /** Sets and deletes the same attributes of several members, or changes one's own `userData`. */
-  updateMemberAttributes(roomID: string, update: attributes.MemberAttributesUpdate) {
-    return attributes.updateMemberAttributes(this.#http, roomID, update);
-  }
-
-  /** Extends the session with a newer token of the same user. */
-  async renewToken(token: string): Promise<void> {
-    const { tokenExpiresAt } = await this.#http.call('put', '/v1/sessions/current/token', { body: { token } });
-    this.#session.tokenExpiresAt = tokenExpiresAt;
+  /** Returns the session as the server knows it. */
+  getSession(): Promise<S.SessionReply> {
+    return this.#http.call('get', '/v1/sessions/current', {});
   }
 
   /** Ends the session, which leaves all its rooms. Disconnects even if the call fails. */
-  async logout(): Promise<void> {
+  async endSession(): Promise<void> {
     try {
       await this.#http.call('delete', '/v1/sessions/current', {}, { retry: true });
     } catch (error) {
@@ -301,6 +162,283 @@ export class Parlor {
     } finally {
       this.#end('loggedOut');
     }
+  }
+
+  /** Extends the session with a newer token of the same user. */
+  async renewToken(token: string): Promise<S.RenewTokenReply> {
+    const reply = await this.#http.call('put', '/v1/sessions/current/token', { body: { token } }, { retry: true });
+    this.#session.tokenExpiresAt = reply.tokenExpiresAt;
+    return reply;
+  }
+
+  /** Creates a URL that opens the stream once, for an EventSource of the application. */
+  createStreamTicket(): Promise<S.StreamTicketReply> {
+    return this.#http.call('post', '/v1/sessions/current/stream-ticket', {}, { retry: true });
+  }
+
+  /** Lists the rooms that the session is in. */
+  listSessionRooms(): Promise<S.RoomListReply> {
+    return this.#http.call('get', '/v1/sessions/current/rooms', {});
+  }
+
+  /** Leaves all rooms. Other sessions of the user stay in theirs. */
+  leaveAllRooms(): Promise<S.LeaveAllRoomsReply> {
+    return this.#http.call('delete', '/v1/sessions/current/rooms', {});
+  }
+
+  /** Creates a room and enters it. Fails with `room_exists` if there is one. */
+  createRoom(roomID: string, options: Omit<S.CreateRoomRequest, 'roomID'> = {}): Promise<S.RoomReply> {
+    return this.#http.call('post', '/v1/rooms', { body: { roomID, ...options } });
+  }
+
+  /** Enters a room. Fails with `room_not_found` if there is none. */
+  joinRoom(roomID: string, options: S.JoinRoomRequest = {}): Promise<S.RoomReply> {
+    return this.#http.call('post', '/v1/rooms/{roomID}/join', { path: { roomID }, body: options }, { retry: true });
+  }
+
+  /**
+   * Enters a room, and creates it if there is none. The options are used only then, except for
+   * `userData`, which is used if this user becomes a member.
+   */
+  enterRoom(roomID: string, options: S.EnterRoomRequest = {}): Promise<S.EnterRoomReply> {
+    return this.#http.call('post', '/v1/rooms/{roomID}/enter', { path: { roomID }, body: options }, { retry: true });
+  }
+
+  /** Leaves a room and enters another in one step. If that fails, the session stays in the first. */
+  switchRoom(roomID: string, request: S.SwitchRoomRequest): Promise<S.EnterRoomReply> {
+    return this.#http.call('post', '/v1/rooms/{roomID}/switch', { path: { roomID }, body: request }, {
+      retry: true,
+      recover: async ({ code }) => {
+        if (code !== 'not_in_room' && code !== 'room_not_found') return undefined;
+        const { rooms } = await this.listSessionRooms();
+        const room = rooms.find((one) => one.roomID === request.toRoom.roomID);
+        return room && { room, created: false }; // who created it is not known any more
+      },
+    });
+  }
+
+  leaveRoom(roomID: string): Promise<S.LeaveRoomReply> {
+    return this.#http.call('post', '/v1/rooms/{roomID}/leave', { path: { roomID } }, {
+      retry: true,
+      recover: ({ code }) => (code === 'not_in_room' || code === 'room_not_found' ? { roomID } : undefined),
+    });
+  }
+
+  /** Returns a room; with `memberLimit`, together with its first members and their attributes. */
+  getRoom(roomID: string, query: S.GetRoomQuery = {}): Promise<S.RoomReply> {
+    return this.#http.call('get', '/v1/rooms/{roomID}', { path: { roomID }, query });
+  }
+
+  /**
+   * Changes the name and the settings of a room; what is absent stays as it is. The token needs the
+   * grant `settings`. All members receive roomUpdated. With `ifVersion`, the room changes only if
+   * that is still its settingsVersion; otherwise the call fails with `version_mismatch`.
+   */
+  updateRoom(roomID: string, { ifVersion, ...body }: S.UpdateRoomRequest & IfVersion): Promise<S.RoomReply> {
+    return this.#http.call('patch', '/v1/rooms/{roomID}', { path: { roomID }, body, header: ifMatch(ifVersion) });
+  }
+
+  /**
+   * Lists a page of members. For the next page, pass the reply's `nextCursor` as `cursor`. A
+   * MemberList combines the pages with the events of the stream.
+   */
+  listMembers(roomID: string, query: S.ListMembersQuery = {}): Promise<S.MemberListReply> {
+    return this.#http.call('get', '/v1/rooms/{roomID}/members', { path: { roomID }, query });
+  }
+
+  countMembers(roomID: string): Promise<S.MemberCountReply> {
+    return this.#http.call('get', '/v1/rooms/{roomID}/members/count', { path: { roomID } });
+  }
+
+  /** Removes other members from a room. The token needs the grant `kick`. */
+  kickMembers(roomID: string, request: S.KickRequest): Promise<S.KickReply> {
+    return this.#http.call('post', '/v1/rooms/{roomID}/kick', { path: { roomID }, body: request });
+  }
+
+  /** Returns the attributes of a room and their version. */
+  getRoomAttributes(roomID: string): Promise<S.RoomAttributesReply> {
+    return this.#http.call('get', '/v1/rooms/{roomID}/attributes', { path: { roomID } });
+  }
+
+  /**
+   * Sets and deletes attributes of a room in one step. Attributes of other owners are changed only
+   * with `force`; otherwise their keys are returned in `errorKeys`. With `ifVersion`, nothing is
+   * changed unless that is still their version; the call then fails with `version_mismatch`.
+   */
+  updateRoomAttributes(
+    roomID: string,
+    { ifVersion, ...body }: S.UpdateRoomAttributesRequest & IfVersion,
+  ): Promise<S.UpdateRoomAttributesReply> {
+    const header = ifMatch(ifVersion);
+    return this.#http.call('patch', '/v1/rooms/{roomID}/attributes', { path: { roomID }, body, header });
+  }
+
+  /** Lists the members that have attributes, by pages, or looks up those of some users. */
+  listMemberAttributes(roomID: string, query: S.ListMemberAttributesQuery = {}): Promise<S.MemberAttributesReply> {
+    return this.#http.call('get', '/v1/rooms/{roomID}/member-attributes', { path: { roomID }, query });
+  }
+
+  /** Sets and deletes the same attributes of several members, or changes one's own `userData`. */
+  updateMemberAttributes(
+    roomID: string,
+    body: S.UpdateMemberAttributesRequest,
+  ): Promise<S.UpdateMemberAttributesReply> {
+    return this.#http.call('patch', '/v1/rooms/{roomID}/member-attributes', { path: { roomID }, body });
+  }
+
+  /**
+   * Sends a message. While the server cannot be reached, the call is retried for up to 30 s with
+   * the same clientMessageID, so that the message is stored once. To retry a failed message later,
+   * send it with the clientMessageID that it had. With `to`, only these users and the sender see the
+   * message.
+   */
+  sendRoomMessage(roomID: string, draft: RoomMessageDraft): Promise<S.MessageReply> {
+    const body = withDefaults(draft);
+    return this.#http.call('post', '/v1/rooms/{roomID}/messages', { path: { roomID }, body }, { retry: true });
+  }
+
+  /**
+   * Lists a page of stored messages in ascending order of `seq`: the newest, or those directly
+   * `before` or `after` a seq. For the next page, pass the reply's `nextCursor` in the same way. With
+   * `seq` or `messageID`, up to 100 messages that are named.
+   */
+  listRoomMessages(roomID: string, query: S.ListRoomMessagesQuery = {}): Promise<S.MessageListReply> {
+    return this.#http.call('get', '/v1/rooms/{roomID}/messages', { path: { roomID }, query });
+  }
+
+  /**
+   * Recalls a message of this user, within two minutes. The message remains in the history without
+   * content and with `recalled`, and the members receive messageRecalled.
+   */
+  recallMessage(roomID: string, messageID: string): Promise<undefined> {
+    const path = { roomID, messageID };
+    return this.#http.call('delete', '/v1/rooms/{roomID}/messages/{messageID}', { path }, { retry: true });
+  }
+
+  /**
+   * Sends a message to a user, as sendRoomMessage does to a room. All kinds except `barrage` are
+   * allowed. All sessions of both users receive it as `peerMessageReceived`.
+   */
+  sendPeerMessage(userID: string, draft: PeerMessageDraft): Promise<S.MessageReply> {
+    const body = withDefaults(draft);
+    return this.#http.call('post', '/v1/users/{userID}/messages', { path: { userID }, body }, { retry: true });
+  }
+
+  /** Lists the messages from and to a user, as listRoomMessages does for a room. */
+  listPeerMessages(userID: string, query: S.ListPeerMessagesQuery = {}): Promise<S.MessageListReply> {
+    return this.#http.call('get', '/v1/users/{userID}/messages', { path: { userID }, query });
+  }
+
+  /** Recalls a message to a user. All sessions of both users receive `peerMessageRecalled`. */
+  recallPeerMessage(userID: string, messageID: string): Promise<undefined> {
+    const path = { userID, messageID };
+    return this.#http.call('delete', '/v1/users/{userID}/messages/{messageID}', { path }, { retry: true });
+  }
+
+  /** Returns the statuses of users: whether they are online, and their custom status. */
+  listStatuses(query: S.ListStatusesQuery): Promise<S.StatusListReply> {
+    return this.#http.call('get', '/v1/statuses', { query });
+  }
+
+  /** Sets one's own custom status, or removes it. */
+  updateStatus(body: S.UpdateStatusRequest): Promise<undefined> {
+    return this.#http.call('put', '/v1/status', { body }, { retry: true });
+  }
+
+  listStatusSubscriptions(query: S.ListStatusSubscriptionsQuery = {}): Promise<S.StatusSubscriptionListReply> {
+    return this.#http.call('get', '/v1/status-subscriptions', { query });
+  }
+
+  /** Subscribes to the statuses of users. All sessions of this user then receive userStatusUpdated. */
+  subscribeStatuses(body: S.SubscribeStatusesRequest): Promise<S.SubscribeStatusesReply> {
+    return this.#http.call('post', '/v1/status-subscriptions', { body }, { retry: true });
+  }
+
+  unsubscribeStatuses(query: S.UnsubscribeStatusesQuery): Promise<undefined> {
+    return this.#http.call('delete', '/v1/status-subscriptions', { query }, { retry: true });
+  }
+
+  /** Lists the conversations with other users, the newest first, with their numbers of unread messages. */
+  listConversations(query: S.ListConversationsQuery = {}): Promise<S.ConversationListReply> {
+    return this.#http.call('get', '/v1/conversations', { query });
+  }
+
+  getConversation(userID: string): Promise<S.ConversationReply> {
+    return this.#http.call('get', '/v1/conversations/{userID}', { path: { userID } });
+  }
+
+  deleteConversation(userID: string): Promise<undefined> {
+    return this.#http.call('delete', '/v1/conversations/{userID}', { path: { userID } }, { retry: true });
+  }
+
+  /** Marks messages of another user as read. */
+  readConversation(userID: string, body: S.ReadConversationRequest): Promise<undefined> {
+    return this.#http.call('post', '/v1/conversations/{userID}/read', { path: { userID }, body }, { retry: true });
+  }
+
+  /** Marks all messages of all conversations as read. */
+  readAllConversations(): Promise<undefined> {
+    return this.#http.call('post', '/v1/inbox/read', {}, { retry: true });
+  }
+
+  /** Lists the users that this user has blocked. */
+  listBlocks(query: S.ListBlocksQuery = {}): Promise<S.BlockListReply> {
+    return this.#http.call('get', '/v1/blocks', { query });
+  }
+
+  /** Blocks a user, who can then not send messages to this user. */
+  blockUser(userID: string): Promise<undefined> {
+    return this.#http.call('put', '/v1/blocks/{userID}', { path: { userID } }, { retry: true });
+  }
+
+  unblockUser(userID: string): Promise<undefined> {
+    return this.#http.call('delete', '/v1/blocks/{userID}', { path: { userID } }, { retry: true });
+  }
+
+  /**
+   * Uploads a file. Send its mediaID in a message of kind `image`, `audio`, `video` or `file`. While
+   * the connection is lost, the upload waits, without a limit, and then continues by itself. It
+   * fails if the server rejects it or the session ends: to continue it in another session of the
+   * user, pass the `uploadID` that `onBegun` was called with.
+   */
+  async uploadMedia(file: Blob, options: UploadOptions = {}): Promise<S.MediaReply> {
+    this.#uploads ??= import('./uploads.ts').then(
+      ({ Uploads }) => new Uploads(this.#http, (uploadID) => this.endUpload(uploadID), this.#connectionState),
+      (cause: unknown) => {
+        this.#uploads = undefined;
+        throw new ParlorError('network_error', 'The code for uploads could not be loaded.', { cause });
+      },
+    );
+    return (await this.#uploads).upload(file, options);
+  }
+
+  /** Deletes a file that was not sent in a message, whether or not its upload is complete. */
+  endUpload(mediaID: string): Promise<undefined> {
+    const header = { 'Tus-Resumable': '1.0.0' } as const;
+    return this.#http.call('delete', '/v1/media/uploads/{mediaID}', { path: { mediaID }, header });
+  }
+
+  /**
+   * Returns a file and a signed URL for an `<img>` or a link, valid for an hour at most. After
+   * `expiresAt`, call it again.
+   */
+  getMedia(mediaID: string): Promise<S.MediaReply> {
+    return getMedia(this.#http, mediaID);
+  }
+
+  /** Downloads a file. */
+  async downloadMedia(mediaID: string): Promise<Blob> {
+    const response = await fetchMedia(this.#http, mediaID, 'GET');
+    try {
+      return await response.blob();
+    } catch (cause) {
+      throw new ParlorError('network_error', 'The file could not be downloaded.', { cause });
+    }
+  }
+
+  /** Returns the HTTP headers with which a file is downloaded, such as its `ETag`. */
+  async headMedia(mediaID: string): Promise<Headers> {
+    return (await fetchMedia(this.#http, mediaID, 'HEAD')).headers;
   }
 
   /** Closes the stream. The session remains, and resume() can continue it. */
@@ -347,26 +485,15 @@ export class Parlor {
       case 'roomSeqAdvanced':
         this.#seen.accept(event.data.generation, event.data.seq);
         return; // it has nothing for the application
-      case 'peerMessageReceived':
-      case 'peerMessageRecalled':
-        if (event.data.seq !== undefined && !this.#seen.accept(INBOX, event.data.seq)) return;
-        break;
-      case 'roomMemberJoined':
-      case 'roomMemberLeft':
-      case 'roomMemberCountUpdated':
-      case 'memberReconnecting':
-      case 'memberReconnected':
-      case 'roomMessageReceived':
-      case 'messageRecalled':
-      case 'roomAttributesUpdated':
-      case 'roomMemberAttributesUpdated':
-      case 'roomUpdated':
-        // An event that is not stored has no seq, and is never sent twice.
-        if (event.data.seq !== undefined && !this.#seen.accept(event.data.generation, event.data.seq)) return;
-        break;
       case 'tokenWillExpire':
         this.#renewUntil(Date.now() + event.data.secondsLeft * 1000);
         break;
+      default: {
+        // An event of a room's log or of the inbox. One that is not stored has no seq, and is never
+        // sent twice.
+        const { generation = INBOX, seq } = event.data as { generation?: number; seq?: number };
+        if (seq !== undefined && !this.#seen.accept(generation, seq)) return;
+      }
     }
     this.#listeners.emit(event.name, event.data as never);
   }
@@ -402,9 +529,7 @@ export class Parlor {
     // While the client reconnects, each attempt may fail in another way. Only the first is emitted.
     if (this.#connectionState === state) return;
     this.#connectionState = state;
-    if (state === 'connected') this.#uploads.resume();
-    else if (state === 'reconnecting') this.#uploads.pause();
-    else this.#uploads.end();
+    this.#uploads?.then((uploads) => uploads.follow(state), () => {});
     this.#listeners.emit('connectionStateChanged', { state, event, ...(reason !== undefined && { reason }) });
   }
 }

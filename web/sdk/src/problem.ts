@@ -1,11 +1,11 @@
-import type { ProblemDetails } from './types.ts';
+import type { Problem } from './schemas.gen.ts';
 
 /**
  * `network_error` means that no reply arrived in time; whether the server executed the call is
  * unknown. `unexpected_reply` means that the reply was not from Parlor. `file_unreadable` means that
  * a file to upload could not be read. All other codes are the server's: see docs/errors.md.
  */
-export type ProblemCode = ProblemDetails['code'] | 'network_error' | 'unexpected_reply' | 'file_unreadable';
+export type ProblemCode = Problem['code'] | 'network_error' | 'unexpected_reply' | 'file_unreadable';
 
 /** ParlorError is the only error that calls are rejected with. */
 export class ParlorError extends Error {
@@ -16,7 +16,7 @@ export class ParlorError extends Error {
   /** The ID of the request in the server's log. */
   readonly requestID: string | undefined;
   /** The faults of the request, by field. */
-  readonly errors: NonNullable<ProblemDetails['errors']>;
+  readonly errors: NonNullable<Problem['errors']>;
   /** The delay before a retry that the server requested, in milliseconds. */
   readonly retryAfter: number;
 
@@ -25,7 +25,8 @@ export class ParlorError extends Error {
     detail: string,
     more: Partial<Pick<ParlorError, 'status' | 'requestID' | 'errors' | 'retryAfter' | 'cause'>> = {},
   ) {
-    super(detail, { cause: more.cause });
+    const [fault] = more.errors ?? [];
+    super(fault === undefined ? detail : `${detail} ${fault.pointer}: ${fault.message}`, { cause: more.cause });
     this.code = code;
     this.status = more.status ?? 0;
     this.requestID = more.requestID;
@@ -45,8 +46,9 @@ export async function problemOf(response: Response): Promise<ParlorError> {
   const { status } = response;
   try {
     if (mediaType(response) === 'application/problem+json') {
-      const problem = (await response.json()) as ProblemDetails;
-      return new ParlorError(problem.code, problem.detail, { ...problem, status, retryAfter });
+      const problem = (await response.json()) as Problem;
+      // Another program may reply in this format too.
+      if (problem.code) return new ParlorError(problem.code, problem.detail, { ...problem, status, retryAfter });
     }
     await response.body?.cancel();
   } catch {

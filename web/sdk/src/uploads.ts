@@ -1,8 +1,9 @@
 import { type DetailedError, Upload as TusUpload } from 'tus-js-client';
+import type { ConnectionState } from './connection.ts';
 import type { HTTP } from './http.ts';
-import { endUpload, getMedia, UPLOADS } from './media.ts';
+import { getMedia } from './media.ts';
 import { ParlorError, problemOf } from './problem.ts';
-import type { MediaReply } from './types.ts';
+import type { MediaReply } from './schemas.gen.ts';
 
 export interface UploadOptions {
   /** The name of the file. The default is the name of the `File`. */
@@ -19,6 +20,8 @@ export interface UploadOptions {
   signal?: AbortSignal;
 }
 
+/** The path of resumable uploads. */
+const UPLOADS = '/v1/media/uploads';
 /** Delays between retries, in milliseconds. They start over whenever bytes were accepted. */
 const RETRY_DELAYS = [0, 1_000, 2_000, 3_000, 5_000];
 /** How long an upload waits after those, in milliseconds, unless the stream reconnects before. */
@@ -30,6 +33,8 @@ const STORE_TIMEOUT = 60_000;
 /** The size of a request, in bytes. A proxy that buffers requests can lose no more than this. */
 const CHUNK_SIZE = 8 * 1024 * 1024;
 
+export type EndUpload = (uploadID: string) => Promise<unknown>;
+
 /**
  * Uploads are the uploads in progress. They stop while the connection is lost, and continue from
  * the server's offset when it is back, so that an upload fails only if the server rejects it.
@@ -37,17 +42,21 @@ const CHUNK_SIZE = 8 * 1024 * 1024;
 export class Uploads {
   readonly #http: HTTP;
   readonly #running = new Set<Upload>();
-  #paused = false;
+  readonly #endUpload: EndUpload;
+  #state: ConnectionState;
 
-  constructor(http: HTTP) {
+  constructor(http: HTTP, endUpload: EndUpload, state: ConnectionState) {
     this.#http = http;
+    this.#endUpload = endUpload;
+    this.#state = state;
   }
 
   /** @throws {ParlorError}, or the signal's reason. */
   async upload(file: Blob, options: UploadOptions): Promise<MediaReply> {
-    const upload = new Upload(this.#http, file, options);
+    const upload = new Upload(this.#http, this.#endUpload, file, options);
     this.#running.add(upload);
-    if (this.#paused) upload.pause();
+    if (this.#state === 'disconnected') upload.fail(sessionEnded());
+    else if (this.#state === 'reconnecting') upload.pause();
     else upload.start();
     try {
       return await upload.result;
@@ -56,29 +65,26 @@ export class Uploads {
     }
   }
 
-  /** Stops all uploads until resume is called: the connection is lost, or the page is suspended. */
-  pause(): void {
-    this.#paused = true;
-    for (const upload of this.#running) upload.pause();
-  }
-
-  /** Continues all uploads, if they were stopped. */
-  resume(): void {
-    if (!this.#paused) return;
-    this.#paused = false;
-    for (const upload of this.#running) upload.start();
-  }
-
-  /** Makes all uploads fail: the session has ended. Another session can continue them. */
-  end(): void {
-    const error = new ParlorError('session_ended', 'The session has ended.');
-    for (const upload of this.#running) upload.fail(error);
+  /**
+   * Stops all uploads while the connection is lost, or the page is suspended, and continues them
+   * when it is back. If the session has ended, they fail; another session can continue them.
+   */
+  follow(state: ConnectionState): void {
+    for (const upload of this.#running) {
+      if (state === 'disconnected') upload.fail(sessionEnded());
+      else if (state === 'reconnecting') upload.pause();
+      else if (this.#state === 'reconnecting') upload.start();
+    }
+    this.#state = state;
   }
 }
+
+const sessionEnded = () => new ParlorError('session_ended', 'The session has ended.');
 
 class Upload {
   readonly result: Promise<MediaReply>;
   readonly #http: HTTP;
+  readonly #endUpload: EndUpload;
   readonly #file: Blob;
   readonly #options: UploadOptions;
   readonly #cancelled = () => this.#cancel();
@@ -91,8 +97,9 @@ class Upload {
   /** Starts another attempt after a pause, or after a stall. */
   #timer: ReturnType<typeof setTimeout> | undefined;
 
-  constructor(http: HTTP, file: Blob, options: UploadOptions) {
+  constructor(http: HTTP, endUpload: EndUpload, file: Blob, options: UploadOptions) {
     this.#http = http;
+    this.#endUpload = endUpload;
     this.#file = file;
     this.#options = options;
     this.#uploadID = options.uploadID;
@@ -220,7 +227,7 @@ class Upload {
   #cancel(): void {
     this.fail(this.#options.signal!.reason);
     // If this fails, the server deletes the upload after a day.
-    if (this.#uploadID !== undefined) endUpload(this.#http, this.#uploadID).catch(() => {});
+    if (this.#uploadID !== undefined) this.#endUpload(this.#uploadID).catch(() => {});
   }
 }
 

@@ -1,7 +1,7 @@
 import { beforeEach, describe, expect, test, vi } from 'vitest';
-import { MemberList, type Parlor, ParlorError } from '../src/index.ts';
+import { MemberList, Parlor, ParlorError } from '../src/index.ts';
 import { login, message, next, failAttempt, fakeTime } from './harness.ts';
-import { TestServer } from './server.ts';
+import { session, TestServer } from './server.ts';
 
 let server: TestServer;
 let parlor: Parlor;
@@ -240,7 +240,7 @@ test('a room is changed if its version matches', async () => {
 
 describe('attributes', () => {
   test('of a room are set if their version matches', async () => {
-    const reading = parlor.roomAttributes('r');
+    const reading = parlor.getRoomAttributes('r');
     (await server.next('GET', '/v1/rooms/r/attributes')).reply(200, { roomAttributes: { n: '1' }, version: 7 });
     const { roomAttributes, version } = await reading;
     expect(roomAttributes).toEqual({ n: '1' });
@@ -267,7 +267,7 @@ describe('attributes', () => {
     const infos = [{ userID: 'bob', attributes: { hand: 'up' } }];
     call.reply(200, { infos, errorUserList: [] });
     expect((await updating).infos).toEqual(infos);
-    const reading = parlor.memberAttributes('r', { userID: ['bob'] });
+    const reading = parlor.listMemberAttributes('r', { userID: ['bob'] });
     const lookup = await server.next('GET', '/v1/rooms/r/member-attributes');
     expect(lookup.url.search).toBe('?userID=bob');
     lookup.reply(200, { infos });
@@ -275,10 +275,61 @@ describe('attributes', () => {
   });
 });
 
-test('other calls are not retried', async () => {
-  const creating = parlor.createRoom('r');
-  (await server.next('POST', '/v1/rooms')).refuse(503, 'unavailable', { 'Retry-After': '3' });
-  await expect(creating).rejects.toMatchObject({ code: 'unavailable', retryAfter: 3_000 });
+describe('calls that are safe to repeat are repeated:', () => {
+  const room = { roomID: 'r' };
+  test.each([
+    ['joinRoom', 'POST', '/v1/rooms/r/join', () => parlor.joinRoom('r'), { room }],
+    ['enterRoom', 'POST', '/v1/rooms/r/enter', () => parlor.enterRoom('r'), { room, created: true }],
+    ['leaveRoom', 'POST', '/v1/rooms/r/leave', () => parlor.leaveRoom('r'), { roomID: 'r' }],
+    ['renewToken', 'PUT', '/v1/sessions/current/token', () => parlor.renewToken('t'), { tokenExpiresAt: '2026-11-21T17:00:00Z' }],
+    ['login', 'POST', '/v1/sessions', () => Parlor.login({ baseURL: server.url, token: 't' }), session],
+  ])('%s', async (_, method, path, call, reply) => {
+    const called = call();
+    const first = await server.next(method, path);
+    await failAttempt(() => first.cut());
+    vi.advanceTimersByTime(250);
+    const second = await server.next(method, path);
+    expect(second.body).toEqual(first.body);
+    second.reply(200, reply);
+    const result = await called;
+    if (result instanceof Parlor) result.close();
+    else expect(result).toEqual(reply);
+  });
+
+  /** Cuts the first attempt of a call, and refuses the second. */
+  async function loseReply(path: string, code: string): Promise<void> {
+    const first = await server.next('POST', path);
+    await failAttempt(() => first.cut());
+    vi.advanceTimersByTime(250);
+    (await server.next('POST', path)).refuse(409, code);
+  }
+
+  test('a repeated leaveRoom has left the room before', async () => {
+    const leaving = parlor.leaveRoom('r');
+    await loseReply('/v1/rooms/r/leave', 'not_in_room');
+    expect(await leaving).toEqual({ roomID: 'r' });
+    const again = parlor.leaveRoom('r'); // not repeated: the refusal is right
+    (await server.next('POST', '/v1/rooms/r/leave')).refuse(409, 'not_in_room');
+    await expect(again).rejects.toMatchObject({ code: 'not_in_room' });
+  });
+
+  test.each([
+    ['has switched before if the session is in the other room', [{ roomID: 's', lastSeq: 3 }]],
+    ['is refused if the session is not in the other room', [{ roomID: 'x', lastSeq: 3 }]],
+  ])('a repeated switchRoom %s', async (_, rooms) => {
+    const switching = parlor.switchRoom('r', { toRoom: { roomID: 's' } });
+    const settled = switching.catch((error: unknown) => error);
+    await loseReply('/v1/rooms/r/switch', 'not_in_room');
+    (await server.next('GET', '/v1/sessions/current/rooms')).reply(200, { rooms });
+    if (rooms[0]!.roomID === 's') expect(await settled).toEqual({ room: rooms[0], created: false });
+    else expect(await settled).toMatchObject({ code: 'not_in_room' });
+  });
+
+  test('createRoom is not', async () => {
+    const creating = parlor.createRoom('r');
+    (await server.next('POST', '/v1/rooms')).refuse(503, 'unavailable', { 'Retry-After': '3' });
+    await expect(creating).rejects.toMatchObject({ code: 'unavailable', retryAfter: 3_000 });
+  });
 });
 
 test('GET calls are retried', async () => {
@@ -298,28 +349,33 @@ test('a problem is converted to a ParlorError', async () => {
   (await server.next('POST', '/v1/rooms/r/join')).reply(400, { ...problem, status: 400 });
   const error = await joining.catch((caught: unknown) => caught);
   expect(error).toBeInstanceOf(ParlorError);
-  expect(error).toMatchObject({ code: 'invalid_request', message: 'No.', status: 400, requestID: 'q1', errors });
+  expect(error).toMatchObject({ code: 'invalid_request', message: 'No. path/roomID: is odd', status: 400, requestID: 'q1', errors });
 });
 
-test('a reply that is not from Parlor is an unexpected_reply', async () => {
+test.each([
+  ['is not JSON', 200, 'text/html', '<h1>Please sign in</h1>'],
+  ['says that it is JSON and is not', 200, 'application/json', '<h1>Please sign in</h1>'],
+  ['is a problem of another program', 418, 'application/problem+json', '{"title":"I am a teapot"}'],
+  ['is an empty problem', 400, 'application/problem+json', ''],
+])('a reply that %s is an unexpected_reply', async (_, status, type, body) => {
   const joining = parlor.joinRoom('r');
   const call = await server.next('POST', '/v1/rooms/r/join');
-  call.response.writeHead(200, { 'Content-Type': 'text/html' }).end('<h1>Please sign in</h1>');
-  await expect(joining).rejects.toMatchObject({ code: 'unexpected_reply', status: 200 });
+  call.response.writeHead(status, { 'Content-Type': type }).end(body);
+  await expect(joining).rejects.toMatchObject({ name: 'ParlorError', code: 'unexpected_reply', status });
 });
 
-describe('logout', () => {
+describe('endSession', () => {
   test('ends the session and disconnects the client', async () => {
     await server.nextStream();
     const changed = next(parlor, 'connectionStateChanged');
-    const leaving = parlor.logout();
+    const leaving = parlor.endSession();
     (await server.next('DELETE', '/v1/sessions/current')).reply(204);
     await leaving;
     expect(await changed).toEqual({ state: 'disconnected', event: 'loggedOut' });
   });
 
   test('succeeds if the session has already ended', async () => {
-    const leaving = parlor.logout();
+    const leaving = parlor.endSession();
     (await server.next('DELETE', '/v1/sessions/current')).refuse(401, 'session_ended');
     await leaving;
     expect(parlor.connectionState).toBe('disconnected');

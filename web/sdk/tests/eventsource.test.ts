@@ -88,8 +88,8 @@ test('reconnects a silent stream after a call without a reply', async () => {
   await ready;
   const changes = record(parlor, 'connectionStateChanged');
   vi.spyOn(Date, 'now').mockReturnValue(Date.now() + 60_000);
-  const failure = expect(parlor.joinRoom('r')).rejects.toMatchObject({ code: 'network_error' });
-  (await server.next('POST', '/v1/rooms/r/join')).cut();
+  const failure = expect(parlor.createRoom('r')).rejects.toMatchObject({ code: 'network_error' });
+  (await server.next('POST', '/v1/rooms')).cut();
   await failure;
   await closed;
   expect(changes).toEqual([{ state: 'reconnecting', event: 'networkTimeout' }]);

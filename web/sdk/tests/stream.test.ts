@@ -194,8 +194,8 @@ describe('after a call without a reply', () => {
   }
 
   async function callWithoutReply(parlor: Parlor): Promise<void> {
-    const failure = expect(parlor.joinRoom('r')).rejects.toMatchObject({ code: 'network_error' });
-    (await server.next('POST', '/v1/rooms/r/join')).cut();
+    const failure = expect(parlor.createRoom('r')).rejects.toMatchObject({ code: 'network_error' });
+    (await server.next('POST', '/v1/rooms')).cut();
     await failure;
   }
 
@@ -210,8 +210,8 @@ describe('after a call without a reply', () => {
   test('a stream that was silent since the call began reconnects at once', async () => {
     const { parlor, changes } = await openStream();
     vi.advanceTimersByTime(5_000);
-    const failure = expect(parlor.joinRoom('r')).rejects.toMatchObject({ code: 'network_error' });
-    await server.next('POST', '/v1/rooms/r/join');
+    const failure = expect(parlor.createRoom('r')).rejects.toMatchObject({ code: 'network_error' });
+    await server.next('POST', '/v1/rooms');
     vi.advanceTimersByTime(10_000); // the call times out
     await failure;
     vi.advanceTimersByTime(0);
@@ -230,8 +230,8 @@ describe('after a call without a reply', () => {
 
   test('a stream on which something arrived during the call stays open', async () => {
     const { parlor, stream, changes } = await openStream();
-    const failure = expect(parlor.joinRoom('r')).rejects.toMatchObject({ code: 'network_error' });
-    await server.next('POST', '/v1/rooms/r/join');
+    const failure = expect(parlor.createRoom('r')).rejects.toMatchObject({ code: 'network_error' });
+    await server.next('POST', '/v1/rooms');
     vi.advanceTimersByTime(5_000);
     const read = next(parlor, 'roomStateChanged');
     stream.write(':\n\n').event('roomStateChanged', { roomID: 'r', state: 'connected', event: 'success' });
