@@ -50,6 +50,10 @@ type Options struct {
 	Rate float64
 	// Senders is the maximum number of messages in flight.
 	Senders int
+	// Undelivered is how many messages may be on their way to the streams, on average over the
+	// streams, before the senders wait. 0 means any number. One that is shed or lost counts for a
+	// second.
+	Undelivered int
 	// Warmup is how long the load is applied before it is measured for Duration.
 	Warmup, Duration time.Duration
 	// Idle means that no messages are sent, and only open streams are measured.
@@ -85,6 +89,7 @@ func (o *Options) Check() error {
 	fault(o.SourceAddresses < 0 || o.SourceAddresses > maxSourceAddresses, "--source-addresses: %d is outside 0 to %d", o.SourceAddresses, maxSourceAddresses)
 	fault(o.Rate < 0 || math.IsNaN(o.Rate) || o.Rate > maxRate, "--rate: %v is outside 0 to %v", o.Rate, float64(maxRate))
 	fault(o.Senders < 1 || o.Senders > maxSenders, "--senders: %d is outside 1 to %d", o.Senders, maxSenders)
+	fault(o.Undelivered < 0 || o.Undelivered > maxSenders, "--undelivered: %d is outside 0 to %d", o.Undelivered, maxSenders)
 	fault(o.Warmup < 0 || o.Warmup > maxDuration, "--warmup: %s is outside 0s to %s", o.Warmup, maxDuration)
 	fault(o.Duration <= 0 || o.Duration > maxDuration, "--duration: %s is outside 0s to %s", o.Duration, maxDuration)
 	fault(o.Stopped < 0 || o.Stopped >= max(o.Streams, 1), "--stopped: %d is outside 0 to the number of streams minus one", o.Stopped)

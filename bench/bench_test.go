@@ -29,6 +29,7 @@ func runBench(t *testing.T, change func(*Options)) (*Report, error) {
 
 // misbehavior is what a fake server does wrong.
 type misbehavior struct {
+	slow         bool  // streams wait before they deliver
 	skip, repeat int64 // seq that each room skips or sends twice; 0 means none
 	status       int   // status of the replies to messages; 0 means 201
 	end          bool  // every stream ends once, after its first message
@@ -37,13 +38,15 @@ type misbehavior struct {
 // fakeParlor implements just enough of the contract for a run, and can misbehave.
 type fakeParlor struct {
 	misbehavior
-	mux   *http.ServeMux
-	mu    sync.Mutex // guards all below
-	rooms map[string]*fakeRoom
-	where map[string]string // rooms of the sessions, by key
-	ended map[string]bool   // sessions whose stream was ended once
-	gone  int               // number of sessions that logged out
-	from  map[string]int    // number of streams by address of the client
+	mux         *http.ServeMux
+	mu          sync.Mutex // guards all below
+	rooms       map[string]*fakeRoom
+	where       map[string]string // rooms of the sessions, by key
+	ended       map[string]bool   // sessions whose stream was ended once
+	delivered   int               // to all streams
+	undelivered int               // the most deliveries that were outstanding when a message was sent
+	gone        int               // number of sessions that logged out
+	from        map[string]int    // number of streams by address of the client
 }
 
 type fakeRoom struct {
@@ -103,6 +106,7 @@ func (f *fakeParlor) send(w http.ResponseWriter, r *http.Request) {
 	defer f.mu.Unlock()
 	to := f.rooms[r.PathValue("room")]
 	to.log = append(to.log, body.Text)
+	f.undelivered = max(f.undelivered, 20*len(to.log)-f.delivered) // if there is one room
 	close(to.changed)
 	to.changed = make(chan struct{})
 	w.WriteHeader(http.StatusCreated)
@@ -127,8 +131,12 @@ func (f *fakeParlor) stream(w http.ResponseWriter, r *http.Request) {
 	_, _ = fmt.Fprintf(w, "id: %x:%s\nevent: sessionReady\ndata: {}\n\n", of.generation, base36(at))
 	for {
 		_ = http.NewResponseController(w).Flush()
+		if f.slow {
+			<-time.After(5 * time.Millisecond)
+		}
 		f.mu.Lock()
 		changed, news := of.changed, of.log[at:]
+		f.delivered += len(news)
 		f.mu.Unlock()
 		for _, text := range news {
 			at++
@@ -189,6 +197,23 @@ func TestNothingLost(t *testing.T) {
 	}
 	if fake.gone != 20 {
 		t.Errorf("%d of 20 sessions were ended", fake.gone)
+	}
+}
+
+// TestUndelivered checks that senders wait for slow streams.
+func TestUndelivered(t *testing.T) {
+	t.Parallel()
+	for _, undelivered := range []int{1, 3} {
+		target, fake := startFake(t, misbehavior{slow: true})
+		report, err := runBench(t, func(o *Options) {
+			o.Target, o.Rate, o.Senders, o.Rooms, o.Undelivered = target, 0, 8, 1, undelivered
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !report.Complete() || report.Messages == 0 || fake.undelivered > 20*undelivered || fake.undelivered <= 20*(undelivered-1) {
+			t.Errorf("at most %d messages to 20 streams: %d deliveries were outstanding, %+v", undelivered, fake.undelivered, report)
+		}
 	}
 }
 
@@ -338,6 +363,7 @@ func TestOptions(t *testing.T) {
 		{"--source-addresses", func(o *Options) { o.SourceAddresses = 251 }},
 		{"--rate", func(o *Options) { o.Rate = -1 }},
 		{"--senders", func(o *Options) { o.Senders = 0 }},
+		{"--undelivered", func(o *Options) { o.Undelivered = -1 }},
 		{"--warmup", func(o *Options) { o.Warmup = -1 }},
 		{"--duration", func(o *Options) { o.Duration = 0 }},
 		{"--churn", func(o *Options) { o.Churn = 1.1 }},

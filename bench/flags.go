@@ -18,6 +18,7 @@ type Flags struct {
 	Rate            float64 `default:"10" help:"Messages per second over all rooms."`
 	Saturate        bool    `help:"Send as fast as the server replies, instead of at --rate."`
 	Senders         int     `help:"Maximum number of messages in flight. Default: 64, or 8 with --saturate."`
+	Undelivered     int     `help:"Maximum number of messages on their way to the streams. Senders wait until fewer are. 0: any number."`
 	Size            int     `default:"64" help:"Size of a message in bytes."`
 
 	Duration time.Duration `default:"10s" help:"How long to measure."`
@@ -37,7 +38,7 @@ type Flags struct {
 func (f *Flags) Options(t Target) (Options, error) {
 	o := Options{
 		Target: t, Streams: f.Streams, Rooms: f.Rooms, SourceAddresses: f.SourceAddresses,
-		Rate: f.Rate, Senders: f.Senders, Warmup: f.Warmup, Duration: f.Duration, Idle: f.Idle, Stopped: f.Stopped, Herd: f.Herd,
+		Rate: f.Rate, Senders: f.Senders, Undelivered: f.Undelivered, Warmup: f.Warmup, Duration: f.Duration, Idle: f.Idle, Stopped: f.Stopped, Herd: f.Herd,
 		PIDs: f.PID, BesidePIDs: f.BesidePID,
 	}
 	if f.Saturate {

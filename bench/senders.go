@@ -24,6 +24,45 @@ type senders struct {
 	// include it.
 	behind atomic.Int64
 	failed chan error
+	window window
+}
+
+// window limits how many messages are on their way to the streams.
+type window struct {
+	mu sync.Mutex // guards all below; held while a sender waits, so that the others wait behind it
+	// sent is the number of deliveries of the messages that were sent, and missing how many of them
+	// do not count any more.
+	sent, missing int64
+}
+
+// enter waits until fewer messages than allowed are on their way. If nothing is delivered for a
+// second, the messages were shed or lost, and are not waited for.
+func (w *window) enter(ctx context.Context, r *run, stopping <-chan struct{}) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	each := int64(len(r.streams) / len(r.rooms))
+	ticker := time.NewTicker(200 * time.Microsecond)
+	defer ticker.Stop()
+	last, since := int64(-1), time.Now()
+	for {
+		got := r.readers.tally().messages
+		if w.sent-w.missing-got <= int64(r.Undelivered-1)*each {
+			break
+		}
+		if got != last {
+			last, since = got, time.Now()
+		} else if time.Since(since) > shedTimeout {
+			w.missing = w.sent - got
+		}
+		select {
+		case <-ticker.C:
+		case <-stopping:
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
+	w.sent += each
 }
 
 func newSenders(r *run) *senders {
@@ -82,6 +121,9 @@ func (s *senders) work(ctx context.Context, stopping <-chan struct{}, began int6
 				return nil
 			}
 			raise(&s.behind, s.clock.now()-due)
+		}
+		if s.Undelivered > 0 {
+			s.window.enter(ctx, s.run, stopping)
 		}
 		select {
 		case <-stopping:

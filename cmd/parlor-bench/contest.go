@@ -53,6 +53,11 @@ func (c *TableCmd) scenarios() []scenario {
 			figures: []figure{deliveriesFigure, cpuFigure},
 		},
 		{
+			name:    "1 room, 1,000 streams, 32 messages under way",
+			options: bench.Options{Streams: 1000, Rooms: 1, Senders: 32, Undelivered: 32, Warmup: c.Duration / 4, Duration: c.Duration / 2},
+			figures: []figure{deliveriesFigure, cpuFigure, p99Figure},
+		},
+		{
 			name:    "500 rooms of 10, 2,000 messages/s",
 			options: bench.Options{Streams: 5000, Rooms: 500, Rate: 2000, Senders: 64, Warmup: c.Duration / 4, Duration: c.Duration},
 			figures: []figure{cpuFigure, p99Figure},
@@ -92,7 +97,7 @@ type TableCmd struct {
 	Duration     time.Duration `default:"10s" help:"How long to measure each load."`
 	Scale        float64       `default:"1" help:"Factor for all loads. Example: 0.1."`
 	Rounds       int           `default:"1" help:"How often to measure everything. The table shows the medians."`
-	Loads        []int         `placeholder:"N,…" help:"Measure only these loads, 1 to 5."`
+	Loads        []int         `placeholder:"N,…" help:"Measure only these loads, 1 to 6."`
 	NginxWorkers int           `default:"2" help:"Number of nginx worker processes."`
 }
 
