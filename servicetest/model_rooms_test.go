@@ -350,6 +350,7 @@ func (w *referenceModel) end(v *modelSession, reason, event, note string) verdic
 		w.removeSessions(l, []*modelSession{v}, reason, note)
 	}
 	v.notify(nil, "%s", strings.TrimSpace("connection disconnected "+event+" "+note))
+	w.recordEnd(v, reason == "loggedOut")
 	v.ended, v.ends, v.online = true, v.online, false
 	w.sessions = slices.DeleteFunc(w.sessions, func(other *modelSession) bool { return other == v })
 	return verdict{status: 204}

@@ -352,6 +352,7 @@ func (m *model) compareAll() {
 		path := fmt.Sprintf("/v1/admin/users/%s/rooms", user)
 		m.same(fmt.Sprint("the rooms of ", user), known(m.reference.roomsOf(user)), list(as[roomList](get(m.adminClient, path)).Rooms))
 	}
+	m.compareStatuses(false)
 	for _, s := range m.liveSlots() {
 		m.same("the rooms of "+s.name, known(sortedGenerations(s.from)), list(as[roomList](get(s.client, "/v1/sessions/current/rooms")).Rooms))
 		m.same("the state of "+s.name, map[bool]string{true: "online", false: "detached"}[s.online], s.client.state())

@@ -50,6 +50,7 @@ type model struct {
 	t           *rapid.T
 	clock       *clock
 	adminClient *client
+	observer    *observer
 	reference   *referenceModel
 	slots       map[string]*slot
 	// generations holds all generations that have existed.
@@ -155,7 +156,7 @@ func newModel(t *testing.T, r *rapid.T) *model {
 			s.api.RoomsPerUser = modelRooms
 		}),
 	}
-	m.adminClient = m.admin()
+	m.adminClient, m.observer = m.admin(), m.newObserver()
 	for _, name := range slotNames {
 		m.slots[name] = &slot{name: name}
 	}
@@ -173,6 +174,7 @@ func (m *model) login(s *slot) {
 	}
 	m.reference.inboxes[user].Generation = session.Inbox
 	m.generations[session.Inbox] = true
+	m.watch(user)
 }
 
 // pick returns the slot that makes the move. If its session has ended, one more call is made, which
@@ -404,5 +406,6 @@ func (m *model) wait(v move) {
 	if v.sweep {
 		m.sweep()
 		m.reference.sweepDue()
+		m.compareStatuses(true)
 	}
 }

@@ -23,6 +23,8 @@ type referenceModel struct {
 	// which each user has acknowledged them.
 	inboxes   map[room.UserID]*generation
 	delivered map[room.UserID]int
+	// seen holds what is known of the users' sessions that have ended.
+	seen map[room.UserID]seenUser
 	// sessions holds the sessions that have not ended, the oldest first.
 	sessions []*modelSession
 	// sweep is the number of the current sweep, or 0.
@@ -142,7 +144,7 @@ type verdict struct {
 func refused(status int, code string) verdict { return verdict{status: status, code: code} }
 
 func newReferenceModel(began time.Time) *referenceModel {
-	return &referenceModel{began: began, rooms: make(map[room.RoomID]*generation), bans: make(map[ban]time.Duration), inboxes: make(map[room.UserID]*generation), delivered: make(map[room.UserID]int)}
+	return &referenceModel{began: began, rooms: make(map[room.RoomID]*generation), bans: make(map[ban]time.Duration), inboxes: make(map[room.UserID]*generation), delivered: make(map[room.UserID]int), seen: make(map[room.UserID]seenUser)}
 }
 
 func (w *referenceModel) instant() time.Time { return w.began.Add(w.now) }
@@ -155,6 +157,7 @@ func (w *referenceModel) login(user room.UserID) *modelSession {
 	w.sessions = append(w.sessions, v)
 	if w.inboxes[user] == nil {
 		w.inboxes[user] = &generation{Room: room.Room{ID: "inbox"}}
+		w.seen[user] = seenUser{exists: true}
 	}
 	return v
 }
@@ -339,6 +342,9 @@ func (w *referenceModel) deadlines() []time.Duration {
 		}
 	}
 	for _, v := range w.sessions {
+		if !v.online {
+			due = append(due, v.detachedAt+offlineAfter)
+		}
 		for l := range v.from {
 			if !v.online {
 				due = append(due, v.detachedAt+l.Config.MemberTimeout.Duration())

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"time"
@@ -428,7 +429,8 @@ func (s *Store) publishStatuses(ctx context.Context, now time.Time) error {
 		return err
 	}
 	h.watched, h.detachedAt = last, until
-	slices.Sort(users)
+	// In random order, so that nobody waits for ever if there are too many.
+	rand.Shuffle(len(users), func(i, j int) { users[i], users[j] = users[j], users[i] })
 	for batch := range slices.Chunk(append(users, stepped...), maxStatusBatch) {
 		if time.Since(started) > statusBudget {
 			h.addUsers(batch...)
