@@ -1,10 +1,12 @@
 package store_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -74,6 +76,12 @@ func TestStatuses(t *testing.T) {
 	if got := subscribe(t, f, "alice", "nobody", "bob"); got[0].State != room.StatusUnknown || got[1].State != room.StatusOnline {
 		t.Errorf("subscribed to %+v", got)
 	}
+	// There are so many watched users that a sweep compares bob's status only if it knows why.
+	query[int](t, f, `WITH watched AS (
+			INSERT INTO watched_users (user_id, state, custom_status, updated_at) SELECT 'a' || i, 'unknown', '', now() FROM generate_series(1, 20000) i RETURNING user_id
+		), subscribed AS (
+			INSERT INTO status_subscriptions (subscriber_id, user_id, expires_at) SELECT 'crowd', user_id, now() + interval '1 day' FROM watched RETURNING 1
+		) SELECT count(*) FROM subscribed`)
 	seen := f.clock.Now()
 	expect := func(after time.Duration, state room.StatusState, want ...string) {
 		t.Helper()
@@ -373,4 +381,53 @@ func TestDeletedUserHasNoStatus(t *testing.T) {
 			t.Errorf("%s has %d rows", table, n)
 		}
 	}
+}
+
+// TestSubscriptionsWhileUsersAreUnwatched: a subscription is never lost or refused because a sweep is
+// about to delete the row of the watched user.
+func TestSubscriptionsWhileUsersAreUnwatched(t *testing.T) {
+	t.Parallel()
+	f := setup(t, store.Options{})
+	other := f.otherNode(t)
+	users := []room.UserID{"u1", "u2", "u3"}
+	for _, user := range users {
+		newSession(t, f.Store, string(user))
+	}
+	const subscribers, times = 4, 30
+	var calls, sweeps sync.WaitGroup
+	done := make(chan struct{})
+	for _, on := range []*store.Store{f.Store, other.Store} {
+		sweeps.Go(func() {
+			for {
+				select {
+				case <-done:
+					return
+				default:
+				}
+				if err := on.Sweep(context.Background()); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	for i := range subscribers {
+		by := room.UserID(fmt.Sprint("subscriber", i))
+		on := []*store.Store{f.Store, other.Store}[i%2]
+		calls.Go(func() {
+			for range times {
+				if _, _, err := on.SubscribeStatuses(context.Background(), by, users, time.Hour); err != nil {
+					t.Errorf("subscribe: %v", err)
+				}
+				if list, err := on.StatusSubscriptions(context.Background(), by, "", 10); err != nil || len(list) != len(users) {
+					t.Errorf("subscriptions: %v, %v", list, err)
+				}
+				if err := on.UnsubscribeStatuses(context.Background(), by, users); err != nil {
+					t.Errorf("unsubscribe: %v", err)
+				}
+			}
+		})
+	}
+	calls.Wait()
+	close(done)
+	sweeps.Wait()
 }
