@@ -82,7 +82,7 @@ func TestStatuses(t *testing.T) {
 		), subscribed AS (
 			INSERT INTO status_subscriptions (subscriber_id, user_id, expires_at) SELECT 'crowd', user_id, now() + interval '1 day' FROM watched RETURNING 1
 		) SELECT count(*) FROM subscribed`)
-	seen := f.clock.Now()
+	seen, latest := f.clock.Now(), room.Instant(0)
 	expect := func(after time.Duration, state room.StatusState, want ...string) {
 		t.Helper()
 		elapse(t, f, after, f.Store, other.Store)
@@ -91,8 +91,18 @@ func TestStatuses(t *testing.T) {
 		for i := range want {
 			want[i] = fmt.Sprint(inbox, " ", want[i])
 		}
-		if got := append(statusEvents(other.published.take()), statusEvents(f.published.take())...); !slices.Equal(got, want) {
+		published := other.published.take().And(f.published.take())
+		if got := statusEvents(published); !slices.Equal(got, want) {
 			t.Errorf("published %q, want %q", got, want)
+		}
+		for _, e := range published.Events {
+			if b, ok := e.Body.(room.StatusesUpdated); ok {
+				if at := b.StatusList[0].UpdatedAt; at <= latest {
+					t.Errorf("a status of %s was published after one of %s", at, latest)
+				} else {
+					latest = at
+				}
+			}
 		}
 		st := statusOf(t, f, "bob")
 		if st.State != state {
@@ -123,31 +133,51 @@ func TestStatuses(t *testing.T) {
 	expect(grace-time.Millisecond, room.StatusOnline)
 	expect(time.Millisecond, room.StatusOffline, "bob=offline")
 	expect(time.Minute, room.StatusOffline)
-	// A logout counts if the session was online, and only the last one does.
-	if err := f.EndSession(t.Context(), as(tab)); err != nil {
-		t.Fatal(err)
-	}
-	expect(0, room.StatusOffline)
 	open(f.Store, phone)
-	tab = login("bob")
-	open(other.Store, tab)
 	expect(0, room.StatusOnline, "bob=online")
-	if err := other.EndSession(t.Context(), as(tab)); err != nil {
-		t.Fatal(err)
+	lose(f.Store, phone)
+	seen = f.clock.Now()
+	expect(grace, room.StatusOffline, "bob=offline")
+	expect(time.Minute, room.StatusOffline)
+	end := func(on *store.Store, s room.Session) {
+		t.Helper()
+		if err := on.EndSession(t.Context(), as(s)); err != nil {
+			t.Fatal(err)
+		}
 	}
-	expect(0, room.StatusOnline)
+	// A user who is offline does not log out.
+	end(f.Store, tab)
+	end(other.Store, phone)
+	expect(0, room.StatusOffline)
+	phone = login("bob")
+	expect(0, room.StatusOnline, "bob=online")
+	// The session that was online last decides.
+	tab = login("bob")
+	open(f.Store, phone)
+	open(other.Store, tab)
+	end(other.Store, tab)
+	expect(time.Second, room.StatusOnline)
+	lose(f.Store, phone)
+	seen = f.clock.Now()
+	expect(grace, room.StatusOffline, "bob=offline")
+	open(f.Store, phone)
+	expect(0, room.StatusOnline, "bob=online")
 	if err := f.UpdateStatus(t.Context(), withInbox(t, f, phone), "!"); err != nil {
 		t.Fatal(err)
 	}
 	expect(0, room.StatusOnline, "bob=online!")
 	seen = f.clock.Now()
-	if err := f.EndSession(t.Context(), as(phone)); err != nil {
+	end(f.Store, phone)
+	expect(0, room.StatusLoggedOut, "bob=loggedOut!")
+	phone = login("bob")
+	expect(0, room.StatusOnline, "bob=online!")
+	if _, err := f.KickUser(t.Context(), admin, "bob", ""); err != nil {
 		t.Fatal(err)
 	}
-	expect(0, room.StatusLoggedOut, "bob=loggedOut!")
+	expect(0, room.StatusOffline, "bob=offline!")
 	// What is known of ended sessions outlasts their rows.
 	query[int](t, f, "WITH old AS (UPDATE sessions SET ended_at = ended_at - interval '25 hours' WHERE user_id = 'bob' RETURNING 1) SELECT count(*) FROM old")
-	expect(0, room.StatusLoggedOut)
+	expect(0, room.StatusOffline)
 	if n := query[int](t, f, "SELECT count(*) FROM sessions WHERE user_id = 'bob'"); n != 0 {
 		t.Errorf("%d sessions of bob are left", n)
 	}
@@ -247,36 +277,33 @@ func TestStatusVisibility(t *testing.T) {
 // exceeds it changes nothing.
 func TestStatusSubscriptionLimit(t *testing.T) {
 	t.Parallel()
-	const limit, calls = 20, 10
+	const limit = 20
 	f := setup(t, store.Options{StatusSubscriptions: limit})
+	other := openOn(t, f.address, store.Options{StatusSubscriptions: limit, Now: f.clock.Now, LockTimeout: time.Minute})
 	newSession(t, f.Store, "alice")
 	var users []room.UserID
-	for i := range calls * 4 {
+	for i := range limit + 4 {
 		users = append(users, room.UserID(fmt.Sprintf("user%02d", i)))
 		newSession(t, f.Store, string(users[i]))
 	}
 	count := func() int {
 		return query[int](t, f, "SELECT count(*) FROM status_subscriptions WHERE subscriber_id = 'alice'")
 	}
-	done := make(chan error, calls)
-	for i := range calls {
+	subscribe(t, f, "alice", users[:limit-4]...)
+	// Two calls through two nodes have come as far as they can when there is room for one of them. Each
+	// also extends a subscription, whose row is locked.
+	release := hold(t, f, "SELECT FROM status_subscriptions FOR UPDATE")
+	done := make(chan error, 2)
+	for i, on := range []*store.Store{f.Store, other} {
 		go func() {
-			four := slices.Clone(users[4*i : 4*i+4])
-			slices.Reverse(four)
-			_, _, err := f.SubscribeStatuses(t.Context(), "alice", four, time.Hour)
+			_, _, err := on.SubscribeStatuses(t.Context(), "alice", append(users[limit-4+4*i:limit+4*i:limit+4*i], users[i]), time.Hour)
 			done <- err
 		}()
 	}
-	refused := 0
-	for range calls {
-		if err := <-done; errors.Is(err, room.ErrStatusLimit) {
-			refused++
-		} else if err != nil {
-			t.Error(err)
-		}
-	}
-	if refused != calls-limit/4 || count() != limit {
-		t.Errorf("%d calls were refused, and there are %d subscriptions", refused, count())
+	waitForLocks(t, f, 2)
+	release()
+	if errs := []error{<-done, <-done}; errors.Is(errs[0], room.ErrStatusLimit) == errors.Is(errs[1], room.ErrStatusLimit) || count() != limit {
+		t.Errorf("two calls: %v; there are %d subscriptions", errs, count())
 	}
 	// What is there can be extended, and what has expired does not count.
 	list, err := f.StatusSubscriptions(t.Context(), "alice", "", limit)
