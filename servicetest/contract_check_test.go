@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -28,7 +29,15 @@ import (
 var openapi = sync.OnceValue(func() *openapi3.T {
 	doc := parseContract()
 	for _, placed := range schemasOf(doc) {
-		if s := placed.schema; !placed.sent && s.Type.Is("object") && s.AdditionalProperties.Schema == nil && len(s.Properties) > 0 {
+		// A variant of an object is closed together with the fields that all variants have.
+		for _, variant := range placed.schema.OneOf {
+			if !placed.sent {
+				maps.Copy(variant.Value.Properties, placed.schema.Properties)
+			}
+		}
+	}
+	for _, placed := range schemasOf(doc) {
+		if s := placed.schema; !placed.sent && s.OneOf == nil && s.Type.Is("object") && s.AdditionalProperties.Schema == nil && len(s.Properties) > 0 {
 			s.AdditionalProperties.Has = new(false)
 		}
 	}
@@ -252,7 +261,7 @@ func refusedBySchema(got []byte) bool {
 		return false
 	}
 	for _, f := range p.Errors {
-		expressible := slices.Contains([]string{"required", "type", "min", "max", "oneof", "range", "unique", "unknown"}, f.Rule)
+		expressible := slices.Contains([]string{"required", "type", "min", "max", "oneof", "range", "unique", "unknown", "missing", "forbidden"}, f.Rule)
 		if !expressible || f.Rule == "unknown" && strings.HasPrefix(f.Pointer, "query/") {
 			return false
 		}

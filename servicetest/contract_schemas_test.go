@@ -121,6 +121,15 @@ func TestContractGenerators(t *testing.T) {
 			}
 		}
 	}
+	// Each union names its variants, so that generators can tell them apart.
+	kinds := components.Schemas["MessageKind"].Value.Enum
+	for name, ref := range components.Schemas {
+		if union := ref.Value; union.OneOf != nil && (union.Discriminator == nil || len(union.Discriminator.Mapping) != len(union.OneOf)) {
+			t.Errorf("%s is a union whose discriminator does not name each variant", name)
+		} else if union.OneOf != nil && union.Discriminator.PropertyName == "kind" && len(union.OneOf) != len(kinds) {
+			t.Errorf("%s has %d of %d kinds", name, len(union.OneOf), len(kinds))
+		}
+	}
 	if anchor := regexp.MustCompile(`(?m)(: |- )[&*]\w+`).Find(contract.Contract); anchor != nil {
 		t.Errorf("the contract has the YAML anchor %q, which some generators cannot read", anchor)
 	}

@@ -58,12 +58,15 @@ func TestContractClient(t *testing.T) {
 		t.Errorf("the stream begins with %+v", ready)
 	}
 
-	sent, err := client.SendRoomMessageWithResponse(ctx, id, parlor.SendMessageRequest{Kind: parlor.Text, Text: new("Good morning")})
+	sent, err := client.SendRoomMessageWithResponse(ctx, id, textMessage(t, "Good morning"))
 	message := mustReply(t, err, sent.JSON201).Message
 	var received parlor.RoomMessageReceivedEvent
 	decode(t, stream.next(), room.TypeMessagesReceived, &received)
 	if len(received.MessageList) != 1 || received.MessageList[0].MessageID != message.MessageID || *received.Seq != *message.Seq {
 		t.Errorf("sent %+v, received %+v", message, received)
+	}
+	if content, err := received.MessageList[0].AsTextContent(); err != nil || content.Text == nil || *content.Text != "Good morning" {
+		t.Errorf("received the content %+v, error %v", content, err)
 	}
 	limit, after := 10, int64(0)
 	history, err := client.ListRoomMessagesWithResponse(ctx, id, &parlor.ListRoomMessagesParams{Limit: &limit, After: &after})
@@ -95,7 +98,7 @@ func TestContractClient(t *testing.T) {
 	}
 	const peer = "b?b%" // has characters that must be encoded in a path
 	s.login(peer)
-	written, err := client.SendPeerMessageWithResponse(ctx, peer, parlor.SendMessageRequest{Kind: parlor.Text, Text: new("Psst")})
+	written, err := client.SendPeerMessageWithResponse(ctx, peer, textMessage(t, "Psst"))
 	private := mustReply(t, err, written.JSON201).Message
 	var whispered parlor.PeerMessageReceivedEvent
 	decode(t, stream.next(), room.TypePeerMessagesReceived, &whispered)
@@ -118,6 +121,15 @@ func TestContractClient(t *testing.T) {
 	if p := mustReply(t, err, over.ApplicationproblemJSON401); p.Code != "session_ended" {
 		t.Errorf("problem for an ended session is %+v", p)
 	}
+}
+
+func textMessage(t *testing.T, text string) parlor.SendMessageRequest {
+	t.Helper()
+	var message parlor.SendMessageRequest
+	if err := message.FromTextMessageRequest(parlor.TextMessageRequest{Text: text}); err != nil {
+		t.Fatal(err)
+	}
+	return message
 }
 
 // mustReply returns the reply for the expected status, and stops the test if there is none.

@@ -230,7 +230,7 @@ func TestIDsMakeTheRoundTrip(t *testing.T) {
 		ids = append(ids, entered.RoomID)
 		got, err := calls.GetRoomWithResponse(ctx, roomID, nil)
 		ids = append(ids, mustReply(t, err, got.JSON200).Room.RoomID)
-		sent, err := calls.SendRoomMessageWithResponse(ctx, roomID, parlor.SendMessageRequest{Kind: parlor.Text, Text: new("hello")})
+		sent, err := calls.SendRoomMessageWithResponse(ctx, roomID, textMessage(t, "hello"))
 		message := mustReply(t, err, sent.JSON201).Message
 		ids = append(ids, *message.RoomID)
 		listed, err := admin.AdminListRoomsWithResponse(ctx, &parlor.AdminListRoomsParams{Prefix: &roomID})
@@ -242,7 +242,7 @@ func TestIDsMakeTheRoundTrip(t *testing.T) {
 		for _, member := range mustReply(t, err, members.JSON200).MemberList {
 			users = append(users, member.UserID)
 		}
-		written, err := as(bob.SessionKey).SendPeerMessageWithResponse(ctx, userID, parlor.SendMessageRequest{Kind: parlor.Text, Text: new("hello")})
+		written, err := as(bob.SessionKey).SendPeerMessageWithResponse(ctx, userID, textMessage(t, "hello"))
 		users = append(users, *mustReply(t, err, written.JSON201).Message.UserID)
 		destroyed, err := admin.AdminDestroyRoomWithResponse(ctx, roomID, nil)
 		if err != nil || destroyed.StatusCode() != http.StatusNoContent {

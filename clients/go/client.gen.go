@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -51,6 +52,66 @@ func (e AttributesAction) Valid() bool {
 	}
 }
 
+// Defines values for AudioContentKind.
+const (
+	AudioContentKindAudio AudioContentKind = "audio"
+)
+
+// Valid indicates whether the value is a known member of the AudioContentKind enum.
+func (e AudioContentKind) Valid() bool {
+	switch e {
+	case AudioContentKindAudio:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for AudioMessageRequestKind.
+const (
+	AudioMessageRequestKindAudio AudioMessageRequestKind = "audio"
+)
+
+// Valid indicates whether the value is a known member of the AudioMessageRequestKind enum.
+func (e AudioMessageRequestKind) Valid() bool {
+	switch e {
+	case AudioMessageRequestKindAudio:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for BarrageContentKind.
+const (
+	BarrageContentKindBarrage BarrageContentKind = "barrage"
+)
+
+// Valid indicates whether the value is a known member of the BarrageContentKind enum.
+func (e BarrageContentKind) Valid() bool {
+	switch e {
+	case BarrageContentKindBarrage:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for BarrageMessageRequestKind.
+const (
+	BarrageMessageRequestKindBarrage BarrageMessageRequestKind = "barrage"
+)
+
+// Valid indicates whether the value is a known member of the BarrageMessageRequestKind enum.
+func (e BarrageMessageRequestKind) Valid() bool {
+	switch e {
+	case BarrageMessageRequestKindBarrage:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for BroadcastState.
 const (
 	BroadcastStateDone    BroadcastState = "done"
@@ -66,6 +127,66 @@ func (e BroadcastState) Valid() bool {
 	case BroadcastStateRunning:
 		return true
 	case BroadcastStateStopped:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for CombineContentKind.
+const (
+	CombineContentKindCombine CombineContentKind = "combine"
+)
+
+// Valid indicates whether the value is a known member of the CombineContentKind enum.
+func (e CombineContentKind) Valid() bool {
+	switch e {
+	case CombineContentKindCombine:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for CombineMessageRequestKind.
+const (
+	CombineMessageRequestKindCombine CombineMessageRequestKind = "combine"
+)
+
+// Valid indicates whether the value is a known member of the CombineMessageRequestKind enum.
+func (e CombineMessageRequestKind) Valid() bool {
+	switch e {
+	case CombineMessageRequestKindCombine:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for CommandContentKind.
+const (
+	CommandContentKindCommand CommandContentKind = "command"
+)
+
+// Valid indicates whether the value is a known member of the CommandContentKind enum.
+func (e CommandContentKind) Valid() bool {
+	switch e {
+	case CommandContentKindCommand:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for CommandMessageRequestKind.
+const (
+	CommandMessageRequestKindCommand CommandMessageRequestKind = "command"
+)
+
+// Valid indicates whether the value is a known member of the CommandMessageRequestKind enum.
+func (e CommandMessageRequestKind) Valid() bool {
+	switch e {
+	case CommandMessageRequestKindCommand:
 		return true
 	default:
 		return false
@@ -114,6 +235,36 @@ func (e ConnectionStateChangedEventState) Valid() bool {
 	}
 }
 
+// Defines values for CustomContentKind.
+const (
+	CustomContentKindCustom CustomContentKind = "custom"
+)
+
+// Valid indicates whether the value is a known member of the CustomContentKind enum.
+func (e CustomContentKind) Valid() bool {
+	switch e {
+	case CustomContentKindCustom:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for CustomMessageRequestKind.
+const (
+	CustomMessageRequestKindCustom CustomMessageRequestKind = "custom"
+)
+
+// Valid indicates whether the value is a known member of the CustomMessageRequestKind enum.
+func (e CustomMessageRequestKind) Valid() bool {
+	switch e {
+	case CustomMessageRequestKindCustom:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for FeedReadyEventReason.
 const (
 	FeedReadyEventReasonCursorAhead  FeedReadyEventReason = "cursorAhead"
@@ -129,6 +280,36 @@ func (e FeedReadyEventReason) Valid() bool {
 	case FeedReadyEventReasonEpochChanged:
 		return true
 	case FeedReadyEventReasonLogTrimmed:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for FileContentKind.
+const (
+	FileContentKindFile FileContentKind = "file"
+)
+
+// Valid indicates whether the value is a known member of the FileContentKind enum.
+func (e FileContentKind) Valid() bool {
+	switch e {
+	case FileContentKindFile:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for FileMessageRequestKind.
+const (
+	FileMessageRequestKindFile FileMessageRequestKind = "file"
+)
+
+// Valid indicates whether the value is a known member of the FileMessageRequestKind enum.
+func (e FileMessageRequestKind) Valid() bool {
+	switch e {
+	case FileMessageRequestKindFile:
 		return true
 	default:
 		return false
@@ -165,6 +346,36 @@ func (e HistoryVisible) Valid() bool {
 	case All:
 		return true
 	case SinceJoined:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ImageContentKind.
+const (
+	ImageContentKindImage ImageContentKind = "image"
+)
+
+// Valid indicates whether the value is a known member of the ImageContentKind enum.
+func (e ImageContentKind) Valid() bool {
+	switch e {
+	case ImageContentKindImage:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ImageMessageRequestKind.
+const (
+	ImageMessageRequestKindImage ImageMessageRequestKind = "image"
+)
+
+// Valid indicates whether the value is a known member of the ImageMessageRequestKind enum.
+func (e ImageMessageRequestKind) Valid() bool {
+	switch e {
+	case ImageMessageRequestKindImage:
 		return true
 	default:
 		return false
@@ -353,37 +564,37 @@ func (e MessageRecalled) Valid() bool {
 
 // Defines values for MessageKind.
 const (
-	Audio   MessageKind = "audio"
-	Barrage MessageKind = "barrage"
-	Combine MessageKind = "combine"
-	Command MessageKind = "command"
-	Custom  MessageKind = "custom"
-	File    MessageKind = "file"
-	Image   MessageKind = "image"
-	Text    MessageKind = "text"
-	Video   MessageKind = "video"
+	MessageKindAudio   MessageKind = "audio"
+	MessageKindBarrage MessageKind = "barrage"
+	MessageKindCombine MessageKind = "combine"
+	MessageKindCommand MessageKind = "command"
+	MessageKindCustom  MessageKind = "custom"
+	MessageKindFile    MessageKind = "file"
+	MessageKindImage   MessageKind = "image"
+	MessageKindText    MessageKind = "text"
+	MessageKindVideo   MessageKind = "video"
 )
 
 // Valid indicates whether the value is a known member of the MessageKind enum.
 func (e MessageKind) Valid() bool {
 	switch e {
-	case Audio:
+	case MessageKindAudio:
 		return true
-	case Barrage:
+	case MessageKindBarrage:
 		return true
-	case Combine:
+	case MessageKindCombine:
 		return true
-	case Command:
+	case MessageKindCommand:
 		return true
-	case Custom:
+	case MessageKindCustom:
 		return true
-	case File:
+	case MessageKindFile:
 		return true
-	case Image:
+	case MessageKindImage:
 		return true
-	case Text:
+	case MessageKindText:
 		return true
-	case Video:
+	case MessageKindVideo:
 		return true
 	default:
 		return false
@@ -717,6 +928,276 @@ func (e ProblemCode) Valid() bool {
 	}
 }
 
+// Defines values for QuotedAudioKind.
+const (
+	QuotedAudioKindAudio QuotedAudioKind = "audio"
+)
+
+// Valid indicates whether the value is a known member of the QuotedAudioKind enum.
+func (e QuotedAudioKind) Valid() bool {
+	switch e {
+	case QuotedAudioKindAudio:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for QuotedAudioRequestKind.
+const (
+	QuotedAudioRequestKindAudio QuotedAudioRequestKind = "audio"
+)
+
+// Valid indicates whether the value is a known member of the QuotedAudioRequestKind enum.
+func (e QuotedAudioRequestKind) Valid() bool {
+	switch e {
+	case QuotedAudioRequestKindAudio:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for QuotedBarrageKind.
+const (
+	QuotedBarrageKindBarrage QuotedBarrageKind = "barrage"
+)
+
+// Valid indicates whether the value is a known member of the QuotedBarrageKind enum.
+func (e QuotedBarrageKind) Valid() bool {
+	switch e {
+	case QuotedBarrageKindBarrage:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for QuotedBarrageRequestKind.
+const (
+	QuotedBarrageRequestKindBarrage QuotedBarrageRequestKind = "barrage"
+)
+
+// Valid indicates whether the value is a known member of the QuotedBarrageRequestKind enum.
+func (e QuotedBarrageRequestKind) Valid() bool {
+	switch e {
+	case QuotedBarrageRequestKindBarrage:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for QuotedCombineKind.
+const (
+	QuotedCombineKindCombine QuotedCombineKind = "combine"
+)
+
+// Valid indicates whether the value is a known member of the QuotedCombineKind enum.
+func (e QuotedCombineKind) Valid() bool {
+	switch e {
+	case QuotedCombineKindCombine:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for QuotedCombineRequestKind.
+const (
+	QuotedCombineRequestKindCombine QuotedCombineRequestKind = "combine"
+)
+
+// Valid indicates whether the value is a known member of the QuotedCombineRequestKind enum.
+func (e QuotedCombineRequestKind) Valid() bool {
+	switch e {
+	case QuotedCombineRequestKindCombine:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for QuotedCommandKind.
+const (
+	QuotedCommandKindCommand QuotedCommandKind = "command"
+)
+
+// Valid indicates whether the value is a known member of the QuotedCommandKind enum.
+func (e QuotedCommandKind) Valid() bool {
+	switch e {
+	case QuotedCommandKindCommand:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for QuotedCommandRequestKind.
+const (
+	QuotedCommandRequestKindCommand QuotedCommandRequestKind = "command"
+)
+
+// Valid indicates whether the value is a known member of the QuotedCommandRequestKind enum.
+func (e QuotedCommandRequestKind) Valid() bool {
+	switch e {
+	case QuotedCommandRequestKindCommand:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for QuotedCustomKind.
+const (
+	QuotedCustomKindCustom QuotedCustomKind = "custom"
+)
+
+// Valid indicates whether the value is a known member of the QuotedCustomKind enum.
+func (e QuotedCustomKind) Valid() bool {
+	switch e {
+	case QuotedCustomKindCustom:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for QuotedCustomRequestKind.
+const (
+	QuotedCustomRequestKindCustom QuotedCustomRequestKind = "custom"
+)
+
+// Valid indicates whether the value is a known member of the QuotedCustomRequestKind enum.
+func (e QuotedCustomRequestKind) Valid() bool {
+	switch e {
+	case QuotedCustomRequestKindCustom:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for QuotedFileKind.
+const (
+	QuotedFileKindFile QuotedFileKind = "file"
+)
+
+// Valid indicates whether the value is a known member of the QuotedFileKind enum.
+func (e QuotedFileKind) Valid() bool {
+	switch e {
+	case QuotedFileKindFile:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for QuotedFileRequestKind.
+const (
+	QuotedFileRequestKindFile QuotedFileRequestKind = "file"
+)
+
+// Valid indicates whether the value is a known member of the QuotedFileRequestKind enum.
+func (e QuotedFileRequestKind) Valid() bool {
+	switch e {
+	case QuotedFileRequestKindFile:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for QuotedImageKind.
+const (
+	QuotedImageKindImage QuotedImageKind = "image"
+)
+
+// Valid indicates whether the value is a known member of the QuotedImageKind enum.
+func (e QuotedImageKind) Valid() bool {
+	switch e {
+	case QuotedImageKindImage:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for QuotedImageRequestKind.
+const (
+	QuotedImageRequestKindImage QuotedImageRequestKind = "image"
+)
+
+// Valid indicates whether the value is a known member of the QuotedImageRequestKind enum.
+func (e QuotedImageRequestKind) Valid() bool {
+	switch e {
+	case QuotedImageRequestKindImage:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for QuotedTextKind.
+const (
+	QuotedTextKindText QuotedTextKind = "text"
+)
+
+// Valid indicates whether the value is a known member of the QuotedTextKind enum.
+func (e QuotedTextKind) Valid() bool {
+	switch e {
+	case QuotedTextKindText:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for QuotedTextRequestKind.
+const (
+	QuotedTextRequestKindText QuotedTextRequestKind = "text"
+)
+
+// Valid indicates whether the value is a known member of the QuotedTextRequestKind enum.
+func (e QuotedTextRequestKind) Valid() bool {
+	switch e {
+	case QuotedTextRequestKindText:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for QuotedVideoKind.
+const (
+	QuotedVideoKindVideo QuotedVideoKind = "video"
+)
+
+// Valid indicates whether the value is a known member of the QuotedVideoKind enum.
+func (e QuotedVideoKind) Valid() bool {
+	switch e {
+	case QuotedVideoKindVideo:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for QuotedVideoRequestKind.
+const (
+	QuotedVideoRequestKindVideo QuotedVideoRequestKind = "video"
+)
+
+// Valid indicates whether the value is a known member of the QuotedVideoRequestKind enum.
+func (e QuotedVideoRequestKind) Valid() bool {
+	switch e {
+	case QuotedVideoRequestKindVideo:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for RoomDestroyedEventReason.
 const (
 	Empty    RoomDestroyedEventReason = "empty"
@@ -924,6 +1405,66 @@ func (e StatusState) Valid() bool {
 	}
 }
 
+// Defines values for TextContentKind.
+const (
+	TextContentKindText TextContentKind = "text"
+)
+
+// Valid indicates whether the value is a known member of the TextContentKind enum.
+func (e TextContentKind) Valid() bool {
+	switch e {
+	case TextContentKindText:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for TextMessageRequestKind.
+const (
+	TextMessageRequestKindText TextMessageRequestKind = "text"
+)
+
+// Valid indicates whether the value is a known member of the TextMessageRequestKind enum.
+func (e TextMessageRequestKind) Valid() bool {
+	switch e {
+	case TextMessageRequestKindText:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for VideoContentKind.
+const (
+	VideoContentKindVideo VideoContentKind = "video"
+)
+
+// Valid indicates whether the value is a known member of the VideoContentKind enum.
+func (e VideoContentKind) Valid() bool {
+	switch e {
+	case VideoContentKindVideo:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for VideoMessageRequestKind.
+const (
+	VideoMessageRequestKindVideo VideoMessageRequestKind = "video"
+)
+
+// Valid indicates whether the value is a known member of the VideoMessageRequestKind enum.
+func (e VideoMessageRequestKind) Valid() bool {
+	switch e {
+	case VideoMessageRequestKindVideo:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for TusProtocol.
 const (
 	TusProtocolN100 TusProtocol = "1.0.0"
@@ -1032,8 +1573,7 @@ type AdminCreateRoomRequest struct {
 
 // AdminSendMessageRequest A message to send on behalf of a user.
 type AdminSendMessageRequest struct {
-	// Message A message to send. Its `kind` determines which fields it has; other fields are rejected
-	// (`forbidden`).
+	// Message A message to send. Its `kind` determines which fields it has and needs.
 	Message SendMessageRequest `json:"message"`
 
 	// Sender The user on whose behalf a message is sent or quoted.
@@ -1098,6 +1638,48 @@ type AttributesAction string
 // AttributesVersion The seq of the event that last changed the attributes; 0 if none did.
 type AttributesVersion = int64
 
+// Audience The users who can see the message, besides its sender; absent means everybody. Only messages
+// to rooms have it. A message with `to` contains at most 100 files.
+type Audience = []UserID
+
+// AudioContent The content of a message of kind `audio`; absent if it was recalled.
+type AudioContent struct {
+	Kind AudioContentKind `json:"kind"`
+
+	// Media An uploaded file, as determined from its bytes. Fields that do not apply to its type are
+	// absent.
+	Media *Media `json:"media,omitempty"`
+}
+
+// AudioContentKind defines model for AudioContent.Kind.
+type AudioContentKind string
+
+// AudioMessageRequest A message of kind `audio` to send.
+type AudioMessageRequest struct {
+	// ClientMessageID An ID chosen by the caller, which makes it safe to retry a message of a stored kind; at most
+	// 64 bytes.
+	ClientMessageID *ClientMessageID `json:"clientMessageID,omitempty"`
+
+	// ExtendedData Any text of the application that is delivered with the message; at most 1,024 bytes.
+	ExtendedData *ExtendedData           `json:"extendedData,omitempty"`
+	Kind         AudioMessageRequestKind `json:"kind"`
+
+	// MediaID The file in a message of kind `image`, `file`, `audio` or `video`: one that the sender has
+	// uploaded or, in a quoted message, one that the sender can read.
+	MediaID MediaIDRequest `json:"mediaID"`
+
+	// Priority Messages of low priority are shed first when a stream cannot keep up. A stored message is
+	// never shed.
+	Priority *Priority `json:"priority,omitempty"`
+
+	// To The users who can see the message, besides its sender; absent means everybody. Only messages
+	// to rooms have it. A message with `to` contains at most 100 files.
+	To *Audience `json:"to,omitempty"`
+}
+
+// AudioMessageRequestKind defines model for AudioMessageRequest.Kind.
+type AudioMessageRequestKind string
+
 // BanListReply The bans of a room.
 type BanListReply struct {
 	// Bans The bans in force, ordered by userID.
@@ -1124,6 +1706,45 @@ type BanListReply struct {
 		UserID UserID `json:"userID"`
 	} `json:"bans"`
 }
+
+// BarrageContent The content of a message of kind `barrage`; absent if it was recalled.
+type BarrageContent struct {
+	Kind BarrageContentKind `json:"kind"`
+
+	// Text The text of a message of kind `barrage`; 1 to 5,120 bytes.
+	Text *BarrageText `json:"text,omitempty"`
+}
+
+// BarrageContentKind defines model for BarrageContent.Kind.
+type BarrageContentKind string
+
+// BarrageMessageRequest A message of kind `barrage` to send.
+type BarrageMessageRequest struct {
+	// ClientMessageID An ID chosen by the caller, which makes it safe to retry a message of a stored kind; at most
+	// 64 bytes.
+	ClientMessageID *ClientMessageID `json:"clientMessageID,omitempty"`
+
+	// ExtendedData Any text of the application that is delivered with the message; at most 1,024 bytes.
+	ExtendedData *ExtendedData             `json:"extendedData,omitempty"`
+	Kind         BarrageMessageRequestKind `json:"kind"`
+
+	// Priority Messages of low priority are shed first when a stream cannot keep up. A stored message is
+	// never shed.
+	Priority *Priority `json:"priority,omitempty"`
+
+	// Text The text of a message of kind `barrage`; 1 to 5,120 bytes.
+	Text BarrageText `json:"text"`
+
+	// To The users who can see the message, besides its sender; absent means everybody. Only messages
+	// to rooms have it. A message with `to` contains at most 100 files.
+	To *Audience `json:"to,omitempty"`
+}
+
+// BarrageMessageRequestKind defines model for BarrageMessageRequest.Kind.
+type BarrageMessageRequestKind string
+
+// BarrageText The text of a message of kind `barrage`; 1 to 5,120 bytes.
+type BarrageText = string
 
 // Block A user whose messages are rejected.
 type Block struct {
@@ -1229,6 +1850,102 @@ type BroadcastReply struct {
 	Broadcast Broadcast `json:"broadcast"`
 }
 
+// ClientMessageID An ID chosen by the caller, which makes it safe to retry a message of a stored kind; at most
+// 64 bytes.
+type ClientMessageID = string
+
+// CombineContent The content of a message of kind `combine`; absent if it was recalled.
+type CombineContent struct {
+	Kind CombineContentKind `json:"kind"`
+
+	// MessageList The messages in a message of kind `combine`.
+	MessageList *QuotedMessageList `json:"messageList,omitempty"`
+
+	// Summary The summary of a message of kind `combine`; at most 1,024 bytes.
+	Summary *CombineSummary `json:"summary,omitempty"`
+
+	// Title The title of a message of kind `combine`; 1 to 256 bytes.
+	Title *CombineTitle `json:"title,omitempty"`
+}
+
+// CombineContentKind defines model for CombineContent.Kind.
+type CombineContentKind string
+
+// CombineMessageRequest A message of kind `combine` to send.
+type CombineMessageRequest struct {
+	// ClientMessageID An ID chosen by the caller, which makes it safe to retry a message of a stored kind; at most
+	// 64 bytes.
+	ClientMessageID *ClientMessageID `json:"clientMessageID,omitempty"`
+
+	// ExtendedData Any text of the application that is delivered with the message; at most 1,024 bytes.
+	ExtendedData *ExtendedData             `json:"extendedData,omitempty"`
+	Kind         CombineMessageRequestKind `json:"kind"`
+
+	// MessageList The messages in a message of kind `combine`: 1 to 100, nested at most three levels deep.
+	MessageList QuotedMessageListRequest `json:"messageList"`
+
+	// Priority Messages of low priority are shed first when a stream cannot keep up. A stored message is
+	// never shed.
+	Priority *Priority `json:"priority,omitempty"`
+
+	// Summary The summary of a message of kind `combine`; at most 1,024 bytes.
+	Summary *CombineSummary `json:"summary,omitempty"`
+
+	// Title The title of a message of kind `combine`; 1 to 256 bytes.
+	Title CombineTitle `json:"title"`
+
+	// To The users who can see the message, besides its sender; absent means everybody. Only messages
+	// to rooms have it. A message with `to` contains at most 100 files.
+	To *Audience `json:"to,omitempty"`
+}
+
+// CombineMessageRequestKind defines model for CombineMessageRequest.Kind.
+type CombineMessageRequestKind string
+
+// CombineSummary The summary of a message of kind `combine`; at most 1,024 bytes.
+type CombineSummary = string
+
+// CombineTitle The title of a message of kind `combine`; 1 to 256 bytes.
+type CombineTitle = string
+
+// CommandContent The content of a message of kind `command`; absent if it was recalled.
+type CommandContent struct {
+	// Data The data of a message of kind `command`, in Base64; 1 to 5,120 bytes when decoded.
+	Data *CommandData       `json:"data,omitempty"`
+	Kind CommandContentKind `json:"kind"`
+}
+
+// CommandContentKind defines model for CommandContent.Kind.
+type CommandContentKind string
+
+// CommandData The data of a message of kind `command`, in Base64; 1 to 5,120 bytes when decoded.
+type CommandData = []byte
+
+// CommandMessageRequest A message of kind `command` to send.
+type CommandMessageRequest struct {
+	// ClientMessageID An ID chosen by the caller, which makes it safe to retry a message of a stored kind; at most
+	// 64 bytes.
+	ClientMessageID *ClientMessageID `json:"clientMessageID,omitempty"`
+
+	// Data The data of a message of kind `command`, in Base64; 1 to 5,120 bytes when decoded.
+	Data CommandData `json:"data"`
+
+	// ExtendedData Any text of the application that is delivered with the message; at most 1,024 bytes.
+	ExtendedData *ExtendedData             `json:"extendedData,omitempty"`
+	Kind         CommandMessageRequestKind `json:"kind"`
+
+	// Priority Messages of low priority are shed first when a stream cannot keep up. A stored message is
+	// never shed.
+	Priority *Priority `json:"priority,omitempty"`
+
+	// To The users who can see the message, besides its sender; absent means everybody. Only messages
+	// to rooms have it. A message with `to` contains at most 100 files.
+	To *Audience `json:"to,omitempty"`
+}
+
+// CommandMessageRequestKind defines model for CommandMessageRequest.Kind.
+type CommandMessageRequestKind string
+
 // ConnectionStateChangedEvent The last event before the server ends a stream, either because the session has ended or
 // because this stream must be replaced.
 type ConnectionStateChangedEvent struct {
@@ -1270,8 +1987,8 @@ type ConnectionStateChangedEventState string
 type Conversation struct {
 	// LastMessage A message. A message in a room has a `roomID`; a message between two users has the `userID`
 	// of the other user, whichever of the two sent it. A message of a kind that is not stored has
-	// no `seq`. A recalled message has no content: neither the fields of its kind nor
-	// `extendedData`. Clients are only shown messages that their user may see.
+	// no `seq`. Its `kind` determines which other fields it has. A recalled message has no content:
+	// neither the fields of its kind nor `extendedData`. Clients are only shown messages that their user may see.
 	LastMessage Message `json:"lastMessage"`
 
 	// ReadSeq The seq up to which all messages of the conversation are read.
@@ -1359,8 +2076,7 @@ type ConversationsReadEvent struct {
 // CreateBroadcastRequest A message to send to many rooms on behalf of a user. It must be of a stored kind, and have no
 // `to`.
 type CreateBroadcastRequest struct {
-	// Message A message to send. Its `kind` determines which fields it has; other fields are rejected
-	// (`forbidden`).
+	// Message A message to send. Its `kind` determines which fields it has and needs.
 	Message SendMessageRequest `json:"message"`
 
 	// Prefix The beginning of the IDs of the rooms. If absent, all rooms get the message.
@@ -1461,6 +2177,48 @@ type CreateSessionRequest struct {
 // Cursor The `id:` of an event on a session's stream. Treat it as opaque.
 type Cursor = string
 
+// CustomContent The content of a message of kind `custom`; absent if it was recalled.
+type CustomContent struct {
+	Kind CustomContentKind `json:"kind"`
+
+	// SubType The application's own type of a message of kind `custom`.
+	SubType *SubType `json:"subType,omitempty"`
+
+	// Text The text of a message of kind `text` or `custom`; 1 to 32,768 bytes.
+	Text *MessageText `json:"text,omitempty"`
+}
+
+// CustomContentKind defines model for CustomContent.Kind.
+type CustomContentKind string
+
+// CustomMessageRequest A message of kind `custom` to send.
+type CustomMessageRequest struct {
+	// ClientMessageID An ID chosen by the caller, which makes it safe to retry a message of a stored kind; at most
+	// 64 bytes.
+	ClientMessageID *ClientMessageID `json:"clientMessageID,omitempty"`
+
+	// ExtendedData Any text of the application that is delivered with the message; at most 1,024 bytes.
+	ExtendedData *ExtendedData            `json:"extendedData,omitempty"`
+	Kind         CustomMessageRequestKind `json:"kind"`
+
+	// Priority Messages of low priority are shed first when a stream cannot keep up. A stored message is
+	// never shed.
+	Priority *Priority `json:"priority,omitempty"`
+
+	// SubType The application's own type of a message of kind `custom`.
+	SubType SubType `json:"subType"`
+
+	// Text The text of a message of kind `text` or `custom`; 1 to 32,768 bytes.
+	Text MessageText `json:"text"`
+
+	// To The users who can see the message, besides its sender; absent means everybody. Only messages
+	// to rooms have it. A message with `to` contains at most 100 files.
+	To *Audience `json:"to,omitempty"`
+}
+
+// CustomMessageRequestKind defines model for CustomMessageRequest.Kind.
+type CustomMessageRequestKind string
+
 // CustomStatus Text of the user, or of the application: at most 128 bytes. Absent if it is empty.
 //
 // Example: In a meeting
@@ -1550,6 +2308,9 @@ type EnterRoomRequest struct {
 	UserData *UserData `json:"userData,omitempty"`
 }
 
+// ExtendedData Any text of the application that is delivered with the message; at most 1,024 bytes.
+type ExtendedData = string
+
 // FeedCursor The `id:` of an event of the admin feed. Treat it as opaque.
 type FeedCursor = string
 
@@ -1581,6 +2342,44 @@ type FeedReadyEvent struct {
 //     cursor was created. The feed begins with the oldest event that is kept.
 type FeedReadyEventReason string
 
+// FileContent The content of a message of kind `file`; absent if it was recalled.
+type FileContent struct {
+	Kind FileContentKind `json:"kind"`
+
+	// Media An uploaded file, as determined from its bytes. Fields that do not apply to its type are
+	// absent.
+	Media *Media `json:"media,omitempty"`
+}
+
+// FileContentKind defines model for FileContent.Kind.
+type FileContentKind string
+
+// FileMessageRequest A message of kind `file` to send.
+type FileMessageRequest struct {
+	// ClientMessageID An ID chosen by the caller, which makes it safe to retry a message of a stored kind; at most
+	// 64 bytes.
+	ClientMessageID *ClientMessageID `json:"clientMessageID,omitempty"`
+
+	// ExtendedData Any text of the application that is delivered with the message; at most 1,024 bytes.
+	ExtendedData *ExtendedData          `json:"extendedData,omitempty"`
+	Kind         FileMessageRequestKind `json:"kind"`
+
+	// MediaID The file in a message of kind `image`, `file`, `audio` or `video`: one that the sender has
+	// uploaded or, in a quoted message, one that the sender can read.
+	MediaID MediaIDRequest `json:"mediaID"`
+
+	// Priority Messages of low priority are shed first when a stream cannot keep up. A stored message is
+	// never shed.
+	Priority *Priority `json:"priority,omitempty"`
+
+	// To The users who can see the message, besides its sender; absent means everybody. Only messages
+	// to rooms have it. A message with `to` contains at most 100 files.
+	To *Audience `json:"to,omitempty"`
+}
+
+// FileMessageRequestKind defines model for FileMessageRequest.Kind.
+type FileMessageRequestKind string
+
 // FirstMembersLimit Return also the first members of the room, at most this many, and their attributes, as
 // `members`.
 //
@@ -1605,6 +2404,44 @@ type History string
 //
 // Example: all
 type HistoryVisible string
+
+// ImageContent The content of a message of kind `image`; absent if it was recalled.
+type ImageContent struct {
+	Kind ImageContentKind `json:"kind"`
+
+	// Media An uploaded file, as determined from its bytes. Fields that do not apply to its type are
+	// absent.
+	Media *Media `json:"media,omitempty"`
+}
+
+// ImageContentKind defines model for ImageContent.Kind.
+type ImageContentKind string
+
+// ImageMessageRequest A message of kind `image` to send.
+type ImageMessageRequest struct {
+	// ClientMessageID An ID chosen by the caller, which makes it safe to retry a message of a stored kind; at most
+	// 64 bytes.
+	ClientMessageID *ClientMessageID `json:"clientMessageID,omitempty"`
+
+	// ExtendedData Any text of the application that is delivered with the message; at most 1,024 bytes.
+	ExtendedData *ExtendedData           `json:"extendedData,omitempty"`
+	Kind         ImageMessageRequestKind `json:"kind"`
+
+	// MediaID The file in a message of kind `image`, `file`, `audio` or `video`: one that the sender has
+	// uploaded or, in a quoted message, one that the sender can read.
+	MediaID MediaIDRequest `json:"mediaID"`
+
+	// Priority Messages of low priority are shed first when a stream cannot keep up. A stored message is
+	// never shed.
+	Priority *Priority `json:"priority,omitempty"`
+
+	// To The users who can see the message, besides its sender; absent means everybody. Only messages
+	// to rooms have it. A message with `to` contains at most 100 files.
+	To *Audience `json:"to,omitempty"`
+}
+
+// ImageMessageRequestKind defines model for ImageMessageRequest.Kind.
+type ImageMessageRequestKind string
 
 // InboxResetEvent The user's inbox could not be continued at the cursor, or messages expired before they were
 // delivered. The stream continues with the oldest stored message that is not known to be
@@ -2001,14 +2838,11 @@ type MemberTimeout = int
 
 // Message A message. A message in a room has a `roomID`; a message between two users has the `userID`
 // of the other user, whichever of the two sent it. A message of a kind that is not stored has
-// no `seq`. A recalled message has no content: neither the fields of its kind nor
-// `extendedData`. Clients are only shown messages that their user may see.
+// no `seq`. Its `kind` determines which other fields it has. A recalled message has no content:
+// neither the fields of its kind nor `extendedData`. Clients are only shown messages that their user may see.
 type Message struct {
 	// ClientMessageID The ID that the sender chose for the message.
 	ClientMessageID *string `json:"clientMessageID,omitempty"`
-
-	// Data The data of a message of kind `command`, in Base64.
-	Data *[]byte `json:"data,omitempty"`
 
 	// ExtendedData Any text of the application that was sent with the message.
 	ExtendedData *string `json:"extendedData,omitempty"`
@@ -2032,15 +2866,8 @@ type Message struct {
 	// A MB is 1,048,576 bytes.
 	Kind MessageKind `json:"kind"`
 
-	// Media An uploaded file, as determined from its bytes. Fields that do not apply to its type are
-	// absent.
-	Media *Media `json:"media,omitempty"`
-
 	// MessageID The ID of the message.
 	MessageID openapi_types.UUID `json:"messageID"`
-
-	// MessageList The messages in a message of kind `combine`.
-	MessageList *[]QuotedMessage `json:"messageList,omitempty"`
 
 	// Priority Messages of low priority are shed first when a stream cannot keep up. A stored message is
 	// never shed.
@@ -2069,18 +2896,6 @@ type Message struct {
 	// Seq The number of an event in its log, counted from 1 without gaps.
 	Seq *Seq `json:"seq,omitempty"`
 
-	// SubType The application's own type of a message of kind `custom`.
-	SubType *SubType `json:"subType,omitempty"`
-
-	// Summary The summary of a message of kind `combine`.
-	Summary *string `json:"summary,omitempty"`
-
-	// Text The text of a message of kind `text`, `custom` or `barrage`.
-	Text *string `json:"text,omitempty"`
-
-	// Title The title of a message of kind `combine`.
-	Title *string `json:"title,omitempty"`
-
 	// To The users who can see the message, besides its sender; absent means everybody in the
 	// room.
 	To *[]UserID `json:"to,omitempty"`
@@ -2092,6 +2907,7 @@ type Message struct {
 	//
 	// Example: alice
 	UserID *UserID `json:"userID,omitempty"`
+	union  json.RawMessage
 }
 
 // MessageRecalled Present and true if the message was recalled and its content is deleted.
@@ -2163,10 +2979,13 @@ type MessageRecalledEvent struct {
 type MessageReply struct {
 	// Message A message. A message in a room has a `roomID`; a message between two users has the `userID`
 	// of the other user, whichever of the two sent it. A message of a kind that is not stored has
-	// no `seq`. A recalled message has no content: neither the fields of its kind nor
-	// `extendedData`. Clients are only shown messages that their user may see.
+	// no `seq`. Its `kind` determines which other fields it has. A recalled message has no content:
+	// neither the fields of its kind nor `extendedData`. Clients are only shown messages that their user may see.
 	Message Message `json:"message"`
 }
+
+// MessageText The text of a message of kind `text` or `custom`; 1 to 32,768 bytes.
+type MessageText = string
 
 // NamesUpTo The number of members above which the room publishes counts, whatever `presence` says,
 // except with `none`. It publishes names again when it has at most half as many members.
@@ -2364,36 +3183,185 @@ type Problem struct {
 // ProblemCode The error, for programs. A code never changes its meaning.
 type ProblemCode string
 
-// QuotedMessage A message as quoted by its sender.
-type QuotedMessage struct {
-	// Data The data of a message of kind `command`, in Base64.
-	Data *[]byte `json:"data,omitempty"`
-
-	// Kind The kind of a message.
-	//
-	// - `text` is plain text.
-	// - `command` is data for programs. It is not stored.
-	// - `barrage` is text that scrolls across the screen. It is not stored, has its own rate limit,
-	//   and is shed first when a reader falls behind.
-	// - `custom` is text that only the application interprets, with a `subType`.
-	// - `combine` is a bundle of messages.
-	//
-	// Four kinds contain a file that the sender has uploaded:
-	//
-	// - `image` is a JPEG, PNG, BMP, TIFF, GIF or WebP of at most 10 MB.
-	// - `audio` is an MP3 or M4A of at most 6 MB and 300 whole seconds.
-	// - `video` is an MP4 or MOV with moving pictures.
-	// - `file` is any file.
-	//
-	// A MB is 1,048,576 bytes.
-	Kind MessageKind `json:"kind"`
+// QuotedAudio A message of kind `audio`, as quoted by its sender.
+type QuotedAudio struct {
+	Kind QuotedAudioKind `json:"kind"`
 
 	// Media An uploaded file, as determined from its bytes. Fields that do not apply to its type are
 	// absent.
-	Media *Media `json:"media,omitempty"`
+	Media Media `json:"media"`
+
+	// Sender A user.
+	Sender User `json:"sender"`
+
+	// SentAt A time in RFC 3339, always in UTC and with three decimals, so that times sort as text.
+	//
+	//
+	// Example: 2026-11-21T15:00:00.250Z
+	SentAt Timestamp `json:"sentAt"`
+}
+
+// QuotedAudioKind defines model for QuotedAudio.Kind.
+type QuotedAudioKind string
+
+// QuotedAudioRequest A message of kind `audio`, as quoted by the sender.
+type QuotedAudioRequest struct {
+	Kind QuotedAudioRequestKind `json:"kind"`
+
+	// MediaID The file in a message of kind `image`, `file`, `audio` or `video`: one that the sender has
+	// uploaded or, in a quoted message, one that the sender can read.
+	MediaID MediaIDRequest `json:"mediaID"`
+
+	// Sender The user on whose behalf a message is sent or quoted.
+	Sender SenderRequest `json:"sender"`
+
+	// SentAt A time in RFC 3339, in any time zone and with any number of decimals, in the years 0001 to
+	// 9999 in UTC.
+	//
+	//
+	// Example: 2026-11-21T15:00:00Z
+	SentAt TimestampRequest `json:"sentAt"`
+}
+
+// QuotedAudioRequestKind defines model for QuotedAudioRequest.Kind.
+type QuotedAudioRequestKind string
+
+// QuotedBarrage A message of kind `barrage`, as quoted by its sender.
+type QuotedBarrage struct {
+	Kind QuotedBarrageKind `json:"kind"`
+
+	// Sender A user.
+	Sender User `json:"sender"`
+
+	// SentAt A time in RFC 3339, always in UTC and with three decimals, so that times sort as text.
+	//
+	//
+	// Example: 2026-11-21T15:00:00.250Z
+	SentAt Timestamp `json:"sentAt"`
+
+	// Text The text of a message of kind `barrage`; 1 to 5,120 bytes.
+	Text BarrageText `json:"text"`
+}
+
+// QuotedBarrageKind defines model for QuotedBarrage.Kind.
+type QuotedBarrageKind string
+
+// QuotedBarrageRequest A message of kind `barrage`, as quoted by the sender.
+type QuotedBarrageRequest struct {
+	Kind QuotedBarrageRequestKind `json:"kind"`
+
+	// Sender The user on whose behalf a message is sent or quoted.
+	Sender SenderRequest `json:"sender"`
+
+	// SentAt A time in RFC 3339, in any time zone and with any number of decimals, in the years 0001 to
+	// 9999 in UTC.
+	//
+	//
+	// Example: 2026-11-21T15:00:00Z
+	SentAt TimestampRequest `json:"sentAt"`
+
+	// Text The text of a message of kind `barrage`; 1 to 5,120 bytes.
+	Text BarrageText `json:"text"`
+}
+
+// QuotedBarrageRequestKind defines model for QuotedBarrageRequest.Kind.
+type QuotedBarrageRequestKind string
+
+// QuotedCombine A message of kind `combine`, as quoted by its sender.
+type QuotedCombine struct {
+	Kind QuotedCombineKind `json:"kind"`
 
 	// MessageList The messages in a message of kind `combine`.
-	MessageList *[]QuotedMessage `json:"messageList,omitempty"`
+	MessageList QuotedMessageList `json:"messageList"`
+
+	// Sender A user.
+	Sender User `json:"sender"`
+
+	// SentAt A time in RFC 3339, always in UTC and with three decimals, so that times sort as text.
+	//
+	//
+	// Example: 2026-11-21T15:00:00.250Z
+	SentAt Timestamp `json:"sentAt"`
+
+	// Summary The summary of a message of kind `combine`; at most 1,024 bytes.
+	Summary *CombineSummary `json:"summary,omitempty"`
+
+	// Title The title of a message of kind `combine`; 1 to 256 bytes.
+	Title CombineTitle `json:"title"`
+}
+
+// QuotedCombineKind defines model for QuotedCombine.Kind.
+type QuotedCombineKind string
+
+// QuotedCombineRequest A message of kind `combine`, as quoted by the sender.
+type QuotedCombineRequest struct {
+	Kind QuotedCombineRequestKind `json:"kind"`
+
+	// MessageList The messages in a message of kind `combine`: 1 to 100, nested at most three levels deep.
+	MessageList QuotedMessageListRequest `json:"messageList"`
+
+	// Sender The user on whose behalf a message is sent or quoted.
+	Sender SenderRequest `json:"sender"`
+
+	// SentAt A time in RFC 3339, in any time zone and with any number of decimals, in the years 0001 to
+	// 9999 in UTC.
+	//
+	//
+	// Example: 2026-11-21T15:00:00Z
+	SentAt TimestampRequest `json:"sentAt"`
+
+	// Summary The summary of a message of kind `combine`; at most 1,024 bytes.
+	Summary *CombineSummary `json:"summary,omitempty"`
+
+	// Title The title of a message of kind `combine`; 1 to 256 bytes.
+	Title CombineTitle `json:"title"`
+}
+
+// QuotedCombineRequestKind defines model for QuotedCombineRequest.Kind.
+type QuotedCombineRequestKind string
+
+// QuotedCommand A message of kind `command`, as quoted by its sender.
+type QuotedCommand struct {
+	// Data The data of a message of kind `command`, in Base64; 1 to 5,120 bytes when decoded.
+	Data CommandData       `json:"data"`
+	Kind QuotedCommandKind `json:"kind"`
+
+	// Sender A user.
+	Sender User `json:"sender"`
+
+	// SentAt A time in RFC 3339, always in UTC and with three decimals, so that times sort as text.
+	//
+	//
+	// Example: 2026-11-21T15:00:00.250Z
+	SentAt Timestamp `json:"sentAt"`
+}
+
+// QuotedCommandKind defines model for QuotedCommand.Kind.
+type QuotedCommandKind string
+
+// QuotedCommandRequest A message of kind `command`, as quoted by the sender.
+type QuotedCommandRequest struct {
+	// Data The data of a message of kind `command`, in Base64; 1 to 5,120 bytes when decoded.
+	Data CommandData              `json:"data"`
+	Kind QuotedCommandRequestKind `json:"kind"`
+
+	// Sender The user on whose behalf a message is sent or quoted.
+	Sender SenderRequest `json:"sender"`
+
+	// SentAt A time in RFC 3339, in any time zone and with any number of decimals, in the years 0001 to
+	// 9999 in UTC.
+	//
+	//
+	// Example: 2026-11-21T15:00:00Z
+	SentAt TimestampRequest `json:"sentAt"`
+}
+
+// QuotedCommandRequestKind defines model for QuotedCommandRequest.Kind.
+type QuotedCommandRequestKind string
+
+// QuotedCustom A message of kind `custom`, as quoted by its sender.
+type QuotedCustom struct {
+	Kind QuotedCustomKind `json:"kind"`
 
 	// Sender A user.
 	Sender User `json:"sender"`
@@ -2405,50 +3373,18 @@ type QuotedMessage struct {
 	SentAt Timestamp `json:"sentAt"`
 
 	// SubType The application's own type of a message of kind `custom`.
-	SubType *SubType `json:"subType,omitempty"`
+	SubType SubType `json:"subType"`
 
-	// Summary The summary of a message of kind `combine`.
-	Summary *string `json:"summary,omitempty"`
-
-	// Text The text of a message of kind `text`, `custom` or `barrage`.
-	Text *string `json:"text,omitempty"`
-
-	// Title The title of a message of kind `combine`.
-	Title *string `json:"title,omitempty"`
+	// Text The text of a message of kind `text` or `custom`; 1 to 32,768 bytes.
+	Text MessageText `json:"text"`
 }
 
-// QuotedMessageRequest A message as quoted by the sender. The server does not check whether it was ever sent.
-//
-// Example: {"kind":"text","sender":{"userID":"alice","userName":"Alice"},"sentAt":"2026-11-21T15:00:00Z","text":"Good morning"}
-type QuotedMessageRequest struct {
-	// Data The data of a message of kind `command`, in Base64; 1 to 5,120 bytes when decoded.
-	Data *[]byte `json:"data,omitempty"`
+// QuotedCustomKind defines model for QuotedCustom.Kind.
+type QuotedCustomKind string
 
-	// Kind The kind of a message.
-	//
-	// - `text` is plain text.
-	// - `command` is data for programs. It is not stored.
-	// - `barrage` is text that scrolls across the screen. It is not stored, has its own rate limit,
-	//   and is shed first when a reader falls behind.
-	// - `custom` is text that only the application interprets, with a `subType`.
-	// - `combine` is a bundle of messages.
-	//
-	// Four kinds contain a file that the sender has uploaded:
-	//
-	// - `image` is a JPEG, PNG, BMP, TIFF, GIF or WebP of at most 10 MB.
-	// - `audio` is an MP3 or M4A of at most 6 MB and 300 whole seconds.
-	// - `video` is an MP4 or MOV with moving pictures.
-	// - `file` is any file.
-	//
-	// A MB is 1,048,576 bytes.
-	Kind MessageKind `json:"kind"`
-
-	// MediaID The file in a message of kind `image`, `file`, `audio` or `video`: one that the sender has
-	// uploaded or, in a quoted message, one that the sender can read.
-	MediaID *MediaIDRequest `json:"mediaID,omitempty"`
-
-	// MessageList The messages in a message of kind `combine`: 1 to 100, nested at most three levels deep.
-	MessageList *[]QuotedMessageRequest `json:"messageList,omitempty"`
+// QuotedCustomRequest A message of kind `custom`, as quoted by the sender.
+type QuotedCustomRequest struct {
+	Kind QuotedCustomRequestKind `json:"kind"`
 
 	// Sender The user on whose behalf a message is sent or quoted.
 	Sender SenderRequest `json:"sender"`
@@ -2461,18 +3397,203 @@ type QuotedMessageRequest struct {
 	SentAt TimestampRequest `json:"sentAt"`
 
 	// SubType The application's own type of a message of kind `custom`.
-	SubType *SubType `json:"subType,omitempty"`
+	SubType SubType `json:"subType"`
 
-	// Summary The summary of a message of kind `combine`; at most 1,024 bytes.
-	Summary *string `json:"summary,omitempty"`
-
-	// Text The text of a message of kind `text` or `custom` (1 to 32,768 bytes) or `barrage` (1 to
-	// 5,120 bytes).
-	Text *string `json:"text,omitempty"`
-
-	// Title The title of a message of kind `combine`; 1 to 256 bytes.
-	Title *string `json:"title,omitempty"`
+	// Text The text of a message of kind `text` or `custom`; 1 to 32,768 bytes.
+	Text MessageText `json:"text"`
 }
+
+// QuotedCustomRequestKind defines model for QuotedCustomRequest.Kind.
+type QuotedCustomRequestKind string
+
+// QuotedFile A message of kind `file`, as quoted by its sender.
+type QuotedFile struct {
+	Kind QuotedFileKind `json:"kind"`
+
+	// Media An uploaded file, as determined from its bytes. Fields that do not apply to its type are
+	// absent.
+	Media Media `json:"media"`
+
+	// Sender A user.
+	Sender User `json:"sender"`
+
+	// SentAt A time in RFC 3339, always in UTC and with three decimals, so that times sort as text.
+	//
+	//
+	// Example: 2026-11-21T15:00:00.250Z
+	SentAt Timestamp `json:"sentAt"`
+}
+
+// QuotedFileKind defines model for QuotedFile.Kind.
+type QuotedFileKind string
+
+// QuotedFileRequest A message of kind `file`, as quoted by the sender.
+type QuotedFileRequest struct {
+	Kind QuotedFileRequestKind `json:"kind"`
+
+	// MediaID The file in a message of kind `image`, `file`, `audio` or `video`: one that the sender has
+	// uploaded or, in a quoted message, one that the sender can read.
+	MediaID MediaIDRequest `json:"mediaID"`
+
+	// Sender The user on whose behalf a message is sent or quoted.
+	Sender SenderRequest `json:"sender"`
+
+	// SentAt A time in RFC 3339, in any time zone and with any number of decimals, in the years 0001 to
+	// 9999 in UTC.
+	//
+	//
+	// Example: 2026-11-21T15:00:00Z
+	SentAt TimestampRequest `json:"sentAt"`
+}
+
+// QuotedFileRequestKind defines model for QuotedFileRequest.Kind.
+type QuotedFileRequestKind string
+
+// QuotedImage A message of kind `image`, as quoted by its sender.
+type QuotedImage struct {
+	Kind QuotedImageKind `json:"kind"`
+
+	// Media An uploaded file, as determined from its bytes. Fields that do not apply to its type are
+	// absent.
+	Media Media `json:"media"`
+
+	// Sender A user.
+	Sender User `json:"sender"`
+
+	// SentAt A time in RFC 3339, always in UTC and with three decimals, so that times sort as text.
+	//
+	//
+	// Example: 2026-11-21T15:00:00.250Z
+	SentAt Timestamp `json:"sentAt"`
+}
+
+// QuotedImageKind defines model for QuotedImage.Kind.
+type QuotedImageKind string
+
+// QuotedImageRequest A message of kind `image`, as quoted by the sender.
+type QuotedImageRequest struct {
+	Kind QuotedImageRequestKind `json:"kind"`
+
+	// MediaID The file in a message of kind `image`, `file`, `audio` or `video`: one that the sender has
+	// uploaded or, in a quoted message, one that the sender can read.
+	MediaID MediaIDRequest `json:"mediaID"`
+
+	// Sender The user on whose behalf a message is sent or quoted.
+	Sender SenderRequest `json:"sender"`
+
+	// SentAt A time in RFC 3339, in any time zone and with any number of decimals, in the years 0001 to
+	// 9999 in UTC.
+	//
+	//
+	// Example: 2026-11-21T15:00:00Z
+	SentAt TimestampRequest `json:"sentAt"`
+}
+
+// QuotedImageRequestKind defines model for QuotedImageRequest.Kind.
+type QuotedImageRequestKind string
+
+// QuotedMessage A message as quoted by its sender. Its `kind` determines which fields it has.
+type QuotedMessage struct {
+	union json.RawMessage
+}
+
+// QuotedMessageList The messages in a message of kind `combine`.
+type QuotedMessageList = []QuotedMessage
+
+// QuotedMessageListRequest The messages in a message of kind `combine`: 1 to 100, nested at most three levels deep.
+type QuotedMessageListRequest = []QuotedMessageRequest
+
+// QuotedMessageRequest A message as quoted by the sender. Its `kind` determines which fields it has and needs. The
+// server does not check whether it was ever sent.
+//
+// Example: {"kind":"text","sender":{"userID":"alice","userName":"Alice"},"sentAt":"2026-11-21T15:00:00Z","text":"Good morning"}
+type QuotedMessageRequest struct {
+	union json.RawMessage
+}
+
+// QuotedText A message of kind `text`, as quoted by its sender.
+type QuotedText struct {
+	Kind QuotedTextKind `json:"kind"`
+
+	// Sender A user.
+	Sender User `json:"sender"`
+
+	// SentAt A time in RFC 3339, always in UTC and with three decimals, so that times sort as text.
+	//
+	//
+	// Example: 2026-11-21T15:00:00.250Z
+	SentAt Timestamp `json:"sentAt"`
+
+	// Text The text of a message of kind `text` or `custom`; 1 to 32,768 bytes.
+	Text MessageText `json:"text"`
+}
+
+// QuotedTextKind defines model for QuotedText.Kind.
+type QuotedTextKind string
+
+// QuotedTextRequest A message of kind `text`, as quoted by the sender.
+type QuotedTextRequest struct {
+	Kind QuotedTextRequestKind `json:"kind"`
+
+	// Sender The user on whose behalf a message is sent or quoted.
+	Sender SenderRequest `json:"sender"`
+
+	// SentAt A time in RFC 3339, in any time zone and with any number of decimals, in the years 0001 to
+	// 9999 in UTC.
+	//
+	//
+	// Example: 2026-11-21T15:00:00Z
+	SentAt TimestampRequest `json:"sentAt"`
+
+	// Text The text of a message of kind `text` or `custom`; 1 to 32,768 bytes.
+	Text MessageText `json:"text"`
+}
+
+// QuotedTextRequestKind defines model for QuotedTextRequest.Kind.
+type QuotedTextRequestKind string
+
+// QuotedVideo A message of kind `video`, as quoted by its sender.
+type QuotedVideo struct {
+	Kind QuotedVideoKind `json:"kind"`
+
+	// Media An uploaded file, as determined from its bytes. Fields that do not apply to its type are
+	// absent.
+	Media Media `json:"media"`
+
+	// Sender A user.
+	Sender User `json:"sender"`
+
+	// SentAt A time in RFC 3339, always in UTC and with three decimals, so that times sort as text.
+	//
+	//
+	// Example: 2026-11-21T15:00:00.250Z
+	SentAt Timestamp `json:"sentAt"`
+}
+
+// QuotedVideoKind defines model for QuotedVideo.Kind.
+type QuotedVideoKind string
+
+// QuotedVideoRequest A message of kind `video`, as quoted by the sender.
+type QuotedVideoRequest struct {
+	Kind QuotedVideoRequestKind `json:"kind"`
+
+	// MediaID The file in a message of kind `image`, `file`, `audio` or `video`: one that the sender has
+	// uploaded or, in a quoted message, one that the sender can read.
+	MediaID MediaIDRequest `json:"mediaID"`
+
+	// Sender The user on whose behalf a message is sent or quoted.
+	Sender SenderRequest `json:"sender"`
+
+	// SentAt A time in RFC 3339, in any time zone and with any number of decimals, in the years 0001 to
+	// 9999 in UTC.
+	//
+	//
+	// Example: 2026-11-21T15:00:00Z
+	SentAt TimestampRequest `json:"sentAt"`
+}
+
+// QuotedVideoRequestKind defines model for QuotedVideoRequest.Kind.
+type QuotedVideoRequestKind string
 
 // ReadConversationRequest How far a conversation was read.
 type ReadConversationRequest struct {
@@ -3270,65 +4391,9 @@ type RoomUpdatedEvent struct {
 // Example: allow
 type SameUser string
 
-// SendMessageRequest A message to send. Its `kind` determines which fields it has; other fields are rejected
-// (`forbidden`).
+// SendMessageRequest A message to send. Its `kind` determines which fields it has and needs.
 type SendMessageRequest struct {
-	// ClientMessageID An ID chosen by the caller, which makes it safe to retry a message of a stored kind; at
-	// most 64 bytes.
-	ClientMessageID *string `json:"clientMessageID,omitempty"`
-
-	// Data The data of a message of kind `command`, in Base64; 1 to 5,120 bytes when decoded.
-	Data *[]byte `json:"data,omitempty"`
-
-	// ExtendedData Any text of the application that is delivered with the message; at most 1,024 bytes.
-	ExtendedData *string `json:"extendedData,omitempty"`
-
-	// Kind The kind of a message.
-	//
-	// - `text` is plain text.
-	// - `command` is data for programs. It is not stored.
-	// - `barrage` is text that scrolls across the screen. It is not stored, has its own rate limit,
-	//   and is shed first when a reader falls behind.
-	// - `custom` is text that only the application interprets, with a `subType`.
-	// - `combine` is a bundle of messages.
-	//
-	// Four kinds contain a file that the sender has uploaded:
-	//
-	// - `image` is a JPEG, PNG, BMP, TIFF, GIF or WebP of at most 10 MB.
-	// - `audio` is an MP3 or M4A of at most 6 MB and 300 whole seconds.
-	// - `video` is an MP4 or MOV with moving pictures.
-	// - `file` is any file.
-	//
-	// A MB is 1,048,576 bytes.
-	Kind MessageKind `json:"kind"`
-
-	// MediaID The file in a message of kind `image`, `file`, `audio` or `video`: one that the sender has
-	// uploaded or, in a quoted message, one that the sender can read.
-	MediaID *MediaIDRequest `json:"mediaID,omitempty"`
-
-	// MessageList The messages in a message of kind `combine`: 1 to 100, nested at most three levels deep.
-	MessageList *[]QuotedMessageRequest `json:"messageList,omitempty"`
-
-	// Priority Messages of low priority are shed first when a stream cannot keep up. A stored message is
-	// never shed.
-	Priority *Priority `json:"priority,omitempty"`
-
-	// SubType The application's own type of a message of kind `custom`.
-	SubType *SubType `json:"subType,omitempty"`
-
-	// Summary The summary of a message of kind `combine`; at most 1,024 bytes.
-	Summary *string `json:"summary,omitempty"`
-
-	// Text The text of a message of kind `text` or `custom` (1 to 32,768 bytes) or `barrage` (1 to
-	// 5,120 bytes).
-	Text *string `json:"text,omitempty"`
-
-	// Title The title of a message of kind `combine`; 1 to 256 bytes.
-	Title *string `json:"title,omitempty"`
-
-	// To The users who can see the message, besides its sender; absent means everybody. Only
-	// messages to rooms have it. A message with `to` contains at most 100 files.
-	To *[]UserID `json:"to,omitempty"`
+	union json.RawMessage
 }
 
 // SenderRequest The user on whose behalf a message is sent or quoted.
@@ -3646,6 +4711,42 @@ type SwitchRoomRequest struct {
 	UserData *UserData `json:"userData,omitempty"`
 }
 
+// TextContent The content of a message of kind `text`; absent if it was recalled.
+type TextContent struct {
+	Kind TextContentKind `json:"kind"`
+
+	// Text The text of a message of kind `text` or `custom`; 1 to 32,768 bytes.
+	Text *MessageText `json:"text,omitempty"`
+}
+
+// TextContentKind defines model for TextContent.Kind.
+type TextContentKind string
+
+// TextMessageRequest A message of kind `text` to send.
+type TextMessageRequest struct {
+	// ClientMessageID An ID chosen by the caller, which makes it safe to retry a message of a stored kind; at most
+	// 64 bytes.
+	ClientMessageID *ClientMessageID `json:"clientMessageID,omitempty"`
+
+	// ExtendedData Any text of the application that is delivered with the message; at most 1,024 bytes.
+	ExtendedData *ExtendedData          `json:"extendedData,omitempty"`
+	Kind         TextMessageRequestKind `json:"kind"`
+
+	// Priority Messages of low priority are shed first when a stream cannot keep up. A stored message is
+	// never shed.
+	Priority *Priority `json:"priority,omitempty"`
+
+	// Text The text of a message of kind `text` or `custom`; 1 to 32,768 bytes.
+	Text MessageText `json:"text"`
+
+	// To The users who can see the message, besides its sender; absent means everybody. Only messages
+	// to rooms have it. A message with `to` contains at most 100 files.
+	To *Audience `json:"to,omitempty"`
+}
+
+// TextMessageRequestKind defines model for TextMessageRequest.Kind.
+type TextMessageRequestKind string
+
 // Timestamp A time in RFC 3339, always in UTC and with three decimals, so that times sort as text.
 //
 // Example: 2026-11-21T15:00:00.250Z
@@ -3899,6 +5000,44 @@ type UserTokenClaims struct {
 	// Sub The user.
 	Sub UserID `json:"sub"`
 }
+
+// VideoContent The content of a message of kind `video`; absent if it was recalled.
+type VideoContent struct {
+	Kind VideoContentKind `json:"kind"`
+
+	// Media An uploaded file, as determined from its bytes. Fields that do not apply to its type are
+	// absent.
+	Media *Media `json:"media,omitempty"`
+}
+
+// VideoContentKind defines model for VideoContent.Kind.
+type VideoContentKind string
+
+// VideoMessageRequest A message of kind `video` to send.
+type VideoMessageRequest struct {
+	// ClientMessageID An ID chosen by the caller, which makes it safe to retry a message of a stored kind; at most
+	// 64 bytes.
+	ClientMessageID *ClientMessageID `json:"clientMessageID,omitempty"`
+
+	// ExtendedData Any text of the application that is delivered with the message; at most 1,024 bytes.
+	ExtendedData *ExtendedData           `json:"extendedData,omitempty"`
+	Kind         VideoMessageRequestKind `json:"kind"`
+
+	// MediaID The file in a message of kind `image`, `file`, `audio` or `video`: one that the sender has
+	// uploaded or, in a quoted message, one that the sender can read.
+	MediaID MediaIDRequest `json:"mediaID"`
+
+	// Priority Messages of low priority are shed first when a stream cannot keep up. A stored message is
+	// never shed.
+	Priority *Priority `json:"priority,omitempty"`
+
+	// To The users who can see the message, besides its sender; absent means everybody. Only messages
+	// to rooms have it. A message with `to` contains at most 100 files.
+	To *Audience `json:"to,omitempty"`
+}
+
+// VideoMessageRequestKind defines model for VideoMessageRequest.Kind.
+type VideoMessageRequestKind string
 
 // VoidTokensReply The time before which tokens are void, and the sessions that were ended.
 type VoidTokensReply struct {
@@ -4557,6 +5696,1614 @@ type SubscribeStatusesJSONRequestBody = SubscribeStatusesRequest
 
 // SendPeerMessageJSONRequestBody defines body for SendPeerMessage for application/json ContentType.
 type SendPeerMessageJSONRequestBody = SendMessageRequest
+
+// AsTextContent returns the union data inside the Message as a TextContent
+func (t Message) AsTextContent() (TextContent, error) {
+	var body TextContent
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromTextContent overwrites any union data inside the Message as the provided TextContent
+func (t *Message) FromTextContent(v TextContent) error {
+	t.Kind = "text"
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"kind":"text"}`))
+	t.union = b
+	return err
+}
+
+// MergeTextContent performs a merge with any union data inside the Message, using the provided TextContent
+func (t *Message) MergeTextContent(v TextContent) error {
+	t.Kind = "text"
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"kind":"text"}`))
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+// AsCommandContent returns the union data inside the Message as a CommandContent
+func (t Message) AsCommandContent() (CommandContent, error) {
+	var body CommandContent
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromCommandContent overwrites any union data inside the Message as the provided CommandContent
+func (t *Message) FromCommandContent(v CommandContent) error {
+	t.Kind = "command"
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"kind":"command"}`))
+	t.union = b
+	return err
+}
+
+// MergeCommandContent performs a merge with any union data inside the Message, using the provided CommandContent
+func (t *Message) MergeCommandContent(v CommandContent) error {
+	t.Kind = "command"
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"kind":"command"}`))
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+// AsBarrageContent returns the union data inside the Message as a BarrageContent
+func (t Message) AsBarrageContent() (BarrageContent, error) {
+	var body BarrageContent
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromBarrageContent overwrites any union data inside the Message as the provided BarrageContent
+func (t *Message) FromBarrageContent(v BarrageContent) error {
+	t.Kind = "barrage"
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"kind":"barrage"}`))
+	t.union = b
+	return err
+}
+
+// MergeBarrageContent performs a merge with any union data inside the Message, using the provided BarrageContent
+func (t *Message) MergeBarrageContent(v BarrageContent) error {
+	t.Kind = "barrage"
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"kind":"barrage"}`))
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+// AsCustomContent returns the union data inside the Message as a CustomContent
+func (t Message) AsCustomContent() (CustomContent, error) {
+	var body CustomContent
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromCustomContent overwrites any union data inside the Message as the provided CustomContent
+func (t *Message) FromCustomContent(v CustomContent) error {
+	t.Kind = "custom"
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"kind":"custom"}`))
+	t.union = b
+	return err
+}
+
+// MergeCustomContent performs a merge with any union data inside the Message, using the provided CustomContent
+func (t *Message) MergeCustomContent(v CustomContent) error {
+	t.Kind = "custom"
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"kind":"custom"}`))
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+// AsCombineContent returns the union data inside the Message as a CombineContent
+func (t Message) AsCombineContent() (CombineContent, error) {
+	var body CombineContent
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromCombineContent overwrites any union data inside the Message as the provided CombineContent
+func (t *Message) FromCombineContent(v CombineContent) error {
+	t.Kind = "combine"
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"kind":"combine"}`))
+	t.union = b
+	return err
+}
+
+// MergeCombineContent performs a merge with any union data inside the Message, using the provided CombineContent
+func (t *Message) MergeCombineContent(v CombineContent) error {
+	t.Kind = "combine"
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"kind":"combine"}`))
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+// AsImageContent returns the union data inside the Message as a ImageContent
+func (t Message) AsImageContent() (ImageContent, error) {
+	var body ImageContent
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromImageContent overwrites any union data inside the Message as the provided ImageContent
+func (t *Message) FromImageContent(v ImageContent) error {
+	t.Kind = "image"
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"kind":"image"}`))
+	t.union = b
+	return err
+}
+
+// MergeImageContent performs a merge with any union data inside the Message, using the provided ImageContent
+func (t *Message) MergeImageContent(v ImageContent) error {
+	t.Kind = "image"
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"kind":"image"}`))
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+// AsFileContent returns the union data inside the Message as a FileContent
+func (t Message) AsFileContent() (FileContent, error) {
+	var body FileContent
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromFileContent overwrites any union data inside the Message as the provided FileContent
+func (t *Message) FromFileContent(v FileContent) error {
+	t.Kind = "file"
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"kind":"file"}`))
+	t.union = b
+	return err
+}
+
+// MergeFileContent performs a merge with any union data inside the Message, using the provided FileContent
+func (t *Message) MergeFileContent(v FileContent) error {
+	t.Kind = "file"
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"kind":"file"}`))
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+// AsAudioContent returns the union data inside the Message as a AudioContent
+func (t Message) AsAudioContent() (AudioContent, error) {
+	var body AudioContent
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromAudioContent overwrites any union data inside the Message as the provided AudioContent
+func (t *Message) FromAudioContent(v AudioContent) error {
+	t.Kind = "audio"
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"kind":"audio"}`))
+	t.union = b
+	return err
+}
+
+// MergeAudioContent performs a merge with any union data inside the Message, using the provided AudioContent
+func (t *Message) MergeAudioContent(v AudioContent) error {
+	t.Kind = "audio"
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"kind":"audio"}`))
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+// AsVideoContent returns the union data inside the Message as a VideoContent
+func (t Message) AsVideoContent() (VideoContent, error) {
+	var body VideoContent
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromVideoContent overwrites any union data inside the Message as the provided VideoContent
+func (t *Message) FromVideoContent(v VideoContent) error {
+	t.Kind = "video"
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"kind":"video"}`))
+	t.union = b
+	return err
+}
+
+// MergeVideoContent performs a merge with any union data inside the Message, using the provided VideoContent
+func (t *Message) MergeVideoContent(v VideoContent) error {
+	t.Kind = "video"
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"kind":"video"}`))
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+func (t Message) Discriminator() (string, error) {
+	var discriminator struct {
+		Discriminator string `json:"kind"`
+	}
+	err := json.Unmarshal(t.union, &discriminator)
+	return discriminator.Discriminator, err
+}
+
+func (t Message) ValueByDiscriminator() (interface{}, error) {
+	discriminator, err := t.Discriminator()
+	if err != nil {
+		return nil, err
+	}
+	switch discriminator {
+	case "audio":
+		return t.AsAudioContent()
+	case "barrage":
+		return t.AsBarrageContent()
+	case "combine":
+		return t.AsCombineContent()
+	case "command":
+		return t.AsCommandContent()
+	case "custom":
+		return t.AsCustomContent()
+	case "file":
+		return t.AsFileContent()
+	case "image":
+		return t.AsImageContent()
+	case "text":
+		return t.AsTextContent()
+	case "video":
+		return t.AsVideoContent()
+	default:
+		return nil, errors.New("unknown discriminator value: " + discriminator)
+	}
+}
+
+func (t Message) MarshalJSON() ([]byte, error) {
+	b, err := t.union.MarshalJSON()
+	if err != nil {
+		return nil, err
+	}
+	object := make(map[string]json.RawMessage)
+	if t.union != nil {
+		err = json.Unmarshal(b, &object)
+		if err != nil {
+			return nil, err
+		}
+	}
+
+	if t.ClientMessageID != nil {
+		object["clientMessageID"], err = json.Marshal(t.ClientMessageID)
+		if err != nil {
+			return nil, fmt.Errorf("error marshaling 'clientMessageID': %w", err)
+		}
+	}
+
+	if t.ExtendedData != nil {
+		object["extendedData"], err = json.Marshal(t.ExtendedData)
+		if err != nil {
+			return nil, fmt.Errorf("error marshaling 'extendedData': %w", err)
+		}
+	}
+
+	object["kind"], err = json.Marshal(t.Kind)
+	if err != nil {
+		return nil, fmt.Errorf("error marshaling 'kind': %w", err)
+	}
+
+	object["messageID"], err = json.Marshal(t.MessageID)
+	if err != nil {
+		return nil, fmt.Errorf("error marshaling 'messageID': %w", err)
+	}
+
+	object["priority"], err = json.Marshal(t.Priority)
+	if err != nil {
+		return nil, fmt.Errorf("error marshaling 'priority': %w", err)
+	}
+
+	if t.Recalled != nil {
+		object["recalled"], err = json.Marshal(t.Recalled)
+		if err != nil {
+			return nil, fmt.Errorf("error marshaling 'recalled': %w", err)
+		}
+	}
+
+	if t.RoomID != nil {
+		object["roomID"], err = json.Marshal(t.RoomID)
+		if err != nil {
+			return nil, fmt.Errorf("error marshaling 'roomID': %w", err)
+		}
+	}
+
+	object["sender"], err = json.Marshal(t.Sender)
+	if err != nil {
+		return nil, fmt.Errorf("error marshaling 'sender': %w", err)
+	}
+
+	object["sentAt"], err = json.Marshal(t.SentAt)
+	if err != nil {
+		return nil, fmt.Errorf("error marshaling 'sentAt': %w", err)
+	}
+
+	if t.Seq != nil {
+		object["seq"], err = json.Marshal(t.Seq)
+		if err != nil {
+			return nil, fmt.Errorf("error marshaling 'seq': %w", err)
+		}
+	}
+
+	if t.To != nil {
+		object["to"], err = json.Marshal(t.To)
+		if err != nil {
+			return nil, fmt.Errorf("error marshaling 'to': %w", err)
+		}
+	}
+
+	if t.UserID != nil {
+		object["userID"], err = json.Marshal(t.UserID)
+		if err != nil {
+			return nil, fmt.Errorf("error marshaling 'userID': %w", err)
+		}
+	}
+	b, err = json.Marshal(object)
+	return b, err
+}
+
+func (t *Message) UnmarshalJSON(b []byte) error {
+	err := t.union.UnmarshalJSON(b)
+	if err != nil {
+		return err
+	}
+	object := make(map[string]json.RawMessage)
+	err = json.Unmarshal(b, &object)
+	if err != nil {
+		return err
+	}
+
+	if raw, found := object["clientMessageID"]; found {
+		err = json.Unmarshal(raw, &t.ClientMessageID)
+		if err != nil {
+			return fmt.Errorf("error reading 'clientMessageID': %w", err)
+		}
+	}
+
+	if raw, found := object["extendedData"]; found {
+		err = json.Unmarshal(raw, &t.ExtendedData)
+		if err != nil {
+			return fmt.Errorf("error reading 'extendedData': %w", err)
+		}
+	}
+
+	if raw, found := object["kind"]; found {
+		err = json.Unmarshal(raw, &t.Kind)
+		if err != nil {
+			return fmt.Errorf("error reading 'kind': %w", err)
+		}
+	}
+
+	if raw, found := object["messageID"]; found {
+		err = json.Unmarshal(raw, &t.MessageID)
+		if err != nil {
+			return fmt.Errorf("error reading 'messageID': %w", err)
+		}
+	}
+
+	if raw, found := object["priority"]; found {
+		err = json.Unmarshal(raw, &t.Priority)
+		if err != nil {
+			return fmt.Errorf("error reading 'priority': %w", err)
+		}
+	}
+
+	if raw, found := object["recalled"]; found {
+		err = json.Unmarshal(raw, &t.Recalled)
+		if err != nil {
+			return fmt.Errorf("error reading 'recalled': %w", err)
+		}
+	}
+
+	if raw, found := object["roomID"]; found {
+		err = json.Unmarshal(raw, &t.RoomID)
+		if err != nil {
+			return fmt.Errorf("error reading 'roomID': %w", err)
+		}
+	}
+
+	if raw, found := object["sender"]; found {
+		err = json.Unmarshal(raw, &t.Sender)
+		if err != nil {
+			return fmt.Errorf("error reading 'sender': %w", err)
+		}
+	}
+
+	if raw, found := object["sentAt"]; found {
+		err = json.Unmarshal(raw, &t.SentAt)
+		if err != nil {
+			return fmt.Errorf("error reading 'sentAt': %w", err)
+		}
+	}
+
+	if raw, found := object["seq"]; found {
+		err = json.Unmarshal(raw, &t.Seq)
+		if err != nil {
+			return fmt.Errorf("error reading 'seq': %w", err)
+		}
+	}
+
+	if raw, found := object["to"]; found {
+		err = json.Unmarshal(raw, &t.To)
+		if err != nil {
+			return fmt.Errorf("error reading 'to': %w", err)
+		}
+	}
+
+	if raw, found := object["userID"]; found {
+		err = json.Unmarshal(raw, &t.UserID)
+		if err != nil {
+			return fmt.Errorf("error reading 'userID': %w", err)
+		}
+	}
+
+	return err
+}
+
+// AsQuotedText returns the union data inside the QuotedMessage as a QuotedText
+func (t QuotedMessage) AsQuotedText() (QuotedText, error) {
+	var body QuotedText
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromQuotedText overwrites any union data inside the QuotedMessage as the provided QuotedText
+func (t *QuotedMessage) FromQuotedText(v QuotedText) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"kind":"text"}`))
+	t.union = b
+	return err
+}
+
+// MergeQuotedText performs a merge with any union data inside the QuotedMessage, using the provided QuotedText
+func (t *QuotedMessage) MergeQuotedText(v QuotedText) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"kind":"text"}`))
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+// AsQuotedCommand returns the union data inside the QuotedMessage as a QuotedCommand
+func (t QuotedMessage) AsQuotedCommand() (QuotedCommand, error) {
+	var body QuotedCommand
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromQuotedCommand overwrites any union data inside the QuotedMessage as the provided QuotedCommand
+func (t *QuotedMessage) FromQuotedCommand(v QuotedCommand) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"kind":"command"}`))
+	t.union = b
+	return err
+}
+
+// MergeQuotedCommand performs a merge with any union data inside the QuotedMessage, using the provided QuotedCommand
+func (t *QuotedMessage) MergeQuotedCommand(v QuotedCommand) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"kind":"command"}`))
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+// AsQuotedBarrage returns the union data inside the QuotedMessage as a QuotedBarrage
+func (t QuotedMessage) AsQuotedBarrage() (QuotedBarrage, error) {
+	var body QuotedBarrage
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromQuotedBarrage overwrites any union data inside the QuotedMessage as the provided QuotedBarrage
+func (t *QuotedMessage) FromQuotedBarrage(v QuotedBarrage) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"kind":"barrage"}`))
+	t.union = b
+	return err
+}
+
+// MergeQuotedBarrage performs a merge with any union data inside the QuotedMessage, using the provided QuotedBarrage
+func (t *QuotedMessage) MergeQuotedBarrage(v QuotedBarrage) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"kind":"barrage"}`))
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+// AsQuotedCustom returns the union data inside the QuotedMessage as a QuotedCustom
+func (t QuotedMessage) AsQuotedCustom() (QuotedCustom, error) {
+	var body QuotedCustom
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromQuotedCustom overwrites any union data inside the QuotedMessage as the provided QuotedCustom
+func (t *QuotedMessage) FromQuotedCustom(v QuotedCustom) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"kind":"custom"}`))
+	t.union = b
+	return err
+}
+
+// MergeQuotedCustom performs a merge with any union data inside the QuotedMessage, using the provided QuotedCustom
+func (t *QuotedMessage) MergeQuotedCustom(v QuotedCustom) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"kind":"custom"}`))
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+// AsQuotedCombine returns the union data inside the QuotedMessage as a QuotedCombine
+func (t QuotedMessage) AsQuotedCombine() (QuotedCombine, error) {
+	var body QuotedCombine
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromQuotedCombine overwrites any union data inside the QuotedMessage as the provided QuotedCombine
+func (t *QuotedMessage) FromQuotedCombine(v QuotedCombine) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"kind":"combine"}`))
+	t.union = b
+	return err
+}
+
+// MergeQuotedCombine performs a merge with any union data inside the QuotedMessage, using the provided QuotedCombine
+func (t *QuotedMessage) MergeQuotedCombine(v QuotedCombine) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"kind":"combine"}`))
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+// AsQuotedImage returns the union data inside the QuotedMessage as a QuotedImage
+func (t QuotedMessage) AsQuotedImage() (QuotedImage, error) {
+	var body QuotedImage
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromQuotedImage overwrites any union data inside the QuotedMessage as the provided QuotedImage
+func (t *QuotedMessage) FromQuotedImage(v QuotedImage) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"kind":"image"}`))
+	t.union = b
+	return err
+}
+
+// MergeQuotedImage performs a merge with any union data inside the QuotedMessage, using the provided QuotedImage
+func (t *QuotedMessage) MergeQuotedImage(v QuotedImage) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"kind":"image"}`))
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+// AsQuotedFile returns the union data inside the QuotedMessage as a QuotedFile
+func (t QuotedMessage) AsQuotedFile() (QuotedFile, error) {
+	var body QuotedFile
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromQuotedFile overwrites any union data inside the QuotedMessage as the provided QuotedFile
+func (t *QuotedMessage) FromQuotedFile(v QuotedFile) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"kind":"file"}`))
+	t.union = b
+	return err
+}
+
+// MergeQuotedFile performs a merge with any union data inside the QuotedMessage, using the provided QuotedFile
+func (t *QuotedMessage) MergeQuotedFile(v QuotedFile) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"kind":"file"}`))
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+// AsQuotedAudio returns the union data inside the QuotedMessage as a QuotedAudio
+func (t QuotedMessage) AsQuotedAudio() (QuotedAudio, error) {
+	var body QuotedAudio
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromQuotedAudio overwrites any union data inside the QuotedMessage as the provided QuotedAudio
+func (t *QuotedMessage) FromQuotedAudio(v QuotedAudio) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"kind":"audio"}`))
+	t.union = b
+	return err
+}
+
+// MergeQuotedAudio performs a merge with any union data inside the QuotedMessage, using the provided QuotedAudio
+func (t *QuotedMessage) MergeQuotedAudio(v QuotedAudio) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"kind":"audio"}`))
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+// AsQuotedVideo returns the union data inside the QuotedMessage as a QuotedVideo
+func (t QuotedMessage) AsQuotedVideo() (QuotedVideo, error) {
+	var body QuotedVideo
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromQuotedVideo overwrites any union data inside the QuotedMessage as the provided QuotedVideo
+func (t *QuotedMessage) FromQuotedVideo(v QuotedVideo) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"kind":"video"}`))
+	t.union = b
+	return err
+}
+
+// MergeQuotedVideo performs a merge with any union data inside the QuotedMessage, using the provided QuotedVideo
+func (t *QuotedMessage) MergeQuotedVideo(v QuotedVideo) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"kind":"video"}`))
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+func (t QuotedMessage) Discriminator() (string, error) {
+	var discriminator struct {
+		Discriminator string `json:"kind"`
+	}
+	err := json.Unmarshal(t.union, &discriminator)
+	return discriminator.Discriminator, err
+}
+
+func (t QuotedMessage) ValueByDiscriminator() (interface{}, error) {
+	discriminator, err := t.Discriminator()
+	if err != nil {
+		return nil, err
+	}
+	switch discriminator {
+	case "audio":
+		return t.AsQuotedAudio()
+	case "barrage":
+		return t.AsQuotedBarrage()
+	case "combine":
+		return t.AsQuotedCombine()
+	case "command":
+		return t.AsQuotedCommand()
+	case "custom":
+		return t.AsQuotedCustom()
+	case "file":
+		return t.AsQuotedFile()
+	case "image":
+		return t.AsQuotedImage()
+	case "text":
+		return t.AsQuotedText()
+	case "video":
+		return t.AsQuotedVideo()
+	default:
+		return nil, errors.New("unknown discriminator value: " + discriminator)
+	}
+}
+
+func (t QuotedMessage) MarshalJSON() ([]byte, error) {
+	b, err := t.union.MarshalJSON()
+	return b, err
+}
+
+func (t *QuotedMessage) UnmarshalJSON(b []byte) error {
+	err := t.union.UnmarshalJSON(b)
+	return err
+}
+
+// AsQuotedTextRequest returns the union data inside the QuotedMessageRequest as a QuotedTextRequest
+func (t QuotedMessageRequest) AsQuotedTextRequest() (QuotedTextRequest, error) {
+	var body QuotedTextRequest
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromQuotedTextRequest overwrites any union data inside the QuotedMessageRequest as the provided QuotedTextRequest
+func (t *QuotedMessageRequest) FromQuotedTextRequest(v QuotedTextRequest) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"kind":"text"}`))
+	t.union = b
+	return err
+}
+
+// MergeQuotedTextRequest performs a merge with any union data inside the QuotedMessageRequest, using the provided QuotedTextRequest
+func (t *QuotedMessageRequest) MergeQuotedTextRequest(v QuotedTextRequest) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"kind":"text"}`))
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+// AsQuotedCommandRequest returns the union data inside the QuotedMessageRequest as a QuotedCommandRequest
+func (t QuotedMessageRequest) AsQuotedCommandRequest() (QuotedCommandRequest, error) {
+	var body QuotedCommandRequest
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromQuotedCommandRequest overwrites any union data inside the QuotedMessageRequest as the provided QuotedCommandRequest
+func (t *QuotedMessageRequest) FromQuotedCommandRequest(v QuotedCommandRequest) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"kind":"command"}`))
+	t.union = b
+	return err
+}
+
+// MergeQuotedCommandRequest performs a merge with any union data inside the QuotedMessageRequest, using the provided QuotedCommandRequest
+func (t *QuotedMessageRequest) MergeQuotedCommandRequest(v QuotedCommandRequest) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"kind":"command"}`))
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+// AsQuotedBarrageRequest returns the union data inside the QuotedMessageRequest as a QuotedBarrageRequest
+func (t QuotedMessageRequest) AsQuotedBarrageRequest() (QuotedBarrageRequest, error) {
+	var body QuotedBarrageRequest
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromQuotedBarrageRequest overwrites any union data inside the QuotedMessageRequest as the provided QuotedBarrageRequest
+func (t *QuotedMessageRequest) FromQuotedBarrageRequest(v QuotedBarrageRequest) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"kind":"barrage"}`))
+	t.union = b
+	return err
+}
+
+// MergeQuotedBarrageRequest performs a merge with any union data inside the QuotedMessageRequest, using the provided QuotedBarrageRequest
+func (t *QuotedMessageRequest) MergeQuotedBarrageRequest(v QuotedBarrageRequest) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"kind":"barrage"}`))
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+// AsQuotedCustomRequest returns the union data inside the QuotedMessageRequest as a QuotedCustomRequest
+func (t QuotedMessageRequest) AsQuotedCustomRequest() (QuotedCustomRequest, error) {
+	var body QuotedCustomRequest
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromQuotedCustomRequest overwrites any union data inside the QuotedMessageRequest as the provided QuotedCustomRequest
+func (t *QuotedMessageRequest) FromQuotedCustomRequest(v QuotedCustomRequest) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"kind":"custom"}`))
+	t.union = b
+	return err
+}
+
+// MergeQuotedCustomRequest performs a merge with any union data inside the QuotedMessageRequest, using the provided QuotedCustomRequest
+func (t *QuotedMessageRequest) MergeQuotedCustomRequest(v QuotedCustomRequest) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"kind":"custom"}`))
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+// AsQuotedCombineRequest returns the union data inside the QuotedMessageRequest as a QuotedCombineRequest
+func (t QuotedMessageRequest) AsQuotedCombineRequest() (QuotedCombineRequest, error) {
+	var body QuotedCombineRequest
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromQuotedCombineRequest overwrites any union data inside the QuotedMessageRequest as the provided QuotedCombineRequest
+func (t *QuotedMessageRequest) FromQuotedCombineRequest(v QuotedCombineRequest) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"kind":"combine"}`))
+	t.union = b
+	return err
+}
+
+// MergeQuotedCombineRequest performs a merge with any union data inside the QuotedMessageRequest, using the provided QuotedCombineRequest
+func (t *QuotedMessageRequest) MergeQuotedCombineRequest(v QuotedCombineRequest) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"kind":"combine"}`))
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+// AsQuotedImageRequest returns the union data inside the QuotedMessageRequest as a QuotedImageRequest
+func (t QuotedMessageRequest) AsQuotedImageRequest() (QuotedImageRequest, error) {
+	var body QuotedImageRequest
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromQuotedImageRequest overwrites any union data inside the QuotedMessageRequest as the provided QuotedImageRequest
+func (t *QuotedMessageRequest) FromQuotedImageRequest(v QuotedImageRequest) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"kind":"image"}`))
+	t.union = b
+	return err
+}
+
+// MergeQuotedImageRequest performs a merge with any union data inside the QuotedMessageRequest, using the provided QuotedImageRequest
+func (t *QuotedMessageRequest) MergeQuotedImageRequest(v QuotedImageRequest) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"kind":"image"}`))
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+// AsQuotedFileRequest returns the union data inside the QuotedMessageRequest as a QuotedFileRequest
+func (t QuotedMessageRequest) AsQuotedFileRequest() (QuotedFileRequest, error) {
+	var body QuotedFileRequest
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromQuotedFileRequest overwrites any union data inside the QuotedMessageRequest as the provided QuotedFileRequest
+func (t *QuotedMessageRequest) FromQuotedFileRequest(v QuotedFileRequest) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"kind":"file"}`))
+	t.union = b
+	return err
+}
+
+// MergeQuotedFileRequest performs a merge with any union data inside the QuotedMessageRequest, using the provided QuotedFileRequest
+func (t *QuotedMessageRequest) MergeQuotedFileRequest(v QuotedFileRequest) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"kind":"file"}`))
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+// AsQuotedAudioRequest returns the union data inside the QuotedMessageRequest as a QuotedAudioRequest
+func (t QuotedMessageRequest) AsQuotedAudioRequest() (QuotedAudioRequest, error) {
+	var body QuotedAudioRequest
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromQuotedAudioRequest overwrites any union data inside the QuotedMessageRequest as the provided QuotedAudioRequest
+func (t *QuotedMessageRequest) FromQuotedAudioRequest(v QuotedAudioRequest) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"kind":"audio"}`))
+	t.union = b
+	return err
+}
+
+// MergeQuotedAudioRequest performs a merge with any union data inside the QuotedMessageRequest, using the provided QuotedAudioRequest
+func (t *QuotedMessageRequest) MergeQuotedAudioRequest(v QuotedAudioRequest) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"kind":"audio"}`))
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+// AsQuotedVideoRequest returns the union data inside the QuotedMessageRequest as a QuotedVideoRequest
+func (t QuotedMessageRequest) AsQuotedVideoRequest() (QuotedVideoRequest, error) {
+	var body QuotedVideoRequest
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromQuotedVideoRequest overwrites any union data inside the QuotedMessageRequest as the provided QuotedVideoRequest
+func (t *QuotedMessageRequest) FromQuotedVideoRequest(v QuotedVideoRequest) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"kind":"video"}`))
+	t.union = b
+	return err
+}
+
+// MergeQuotedVideoRequest performs a merge with any union data inside the QuotedMessageRequest, using the provided QuotedVideoRequest
+func (t *QuotedMessageRequest) MergeQuotedVideoRequest(v QuotedVideoRequest) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"kind":"video"}`))
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+func (t QuotedMessageRequest) Discriminator() (string, error) {
+	var discriminator struct {
+		Discriminator string `json:"kind"`
+	}
+	err := json.Unmarshal(t.union, &discriminator)
+	return discriminator.Discriminator, err
+}
+
+func (t QuotedMessageRequest) ValueByDiscriminator() (interface{}, error) {
+	discriminator, err := t.Discriminator()
+	if err != nil {
+		return nil, err
+	}
+	switch discriminator {
+	case "audio":
+		return t.AsQuotedAudioRequest()
+	case "barrage":
+		return t.AsQuotedBarrageRequest()
+	case "combine":
+		return t.AsQuotedCombineRequest()
+	case "command":
+		return t.AsQuotedCommandRequest()
+	case "custom":
+		return t.AsQuotedCustomRequest()
+	case "file":
+		return t.AsQuotedFileRequest()
+	case "image":
+		return t.AsQuotedImageRequest()
+	case "text":
+		return t.AsQuotedTextRequest()
+	case "video":
+		return t.AsQuotedVideoRequest()
+	default:
+		return nil, errors.New("unknown discriminator value: " + discriminator)
+	}
+}
+
+func (t QuotedMessageRequest) MarshalJSON() ([]byte, error) {
+	b, err := t.union.MarshalJSON()
+	return b, err
+}
+
+func (t *QuotedMessageRequest) UnmarshalJSON(b []byte) error {
+	err := t.union.UnmarshalJSON(b)
+	return err
+}
+
+// AsTextMessageRequest returns the union data inside the SendMessageRequest as a TextMessageRequest
+func (t SendMessageRequest) AsTextMessageRequest() (TextMessageRequest, error) {
+	var body TextMessageRequest
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromTextMessageRequest overwrites any union data inside the SendMessageRequest as the provided TextMessageRequest
+func (t *SendMessageRequest) FromTextMessageRequest(v TextMessageRequest) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"kind":"text"}`))
+	t.union = b
+	return err
+}
+
+// MergeTextMessageRequest performs a merge with any union data inside the SendMessageRequest, using the provided TextMessageRequest
+func (t *SendMessageRequest) MergeTextMessageRequest(v TextMessageRequest) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"kind":"text"}`))
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+// AsCommandMessageRequest returns the union data inside the SendMessageRequest as a CommandMessageRequest
+func (t SendMessageRequest) AsCommandMessageRequest() (CommandMessageRequest, error) {
+	var body CommandMessageRequest
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromCommandMessageRequest overwrites any union data inside the SendMessageRequest as the provided CommandMessageRequest
+func (t *SendMessageRequest) FromCommandMessageRequest(v CommandMessageRequest) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"kind":"command"}`))
+	t.union = b
+	return err
+}
+
+// MergeCommandMessageRequest performs a merge with any union data inside the SendMessageRequest, using the provided CommandMessageRequest
+func (t *SendMessageRequest) MergeCommandMessageRequest(v CommandMessageRequest) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"kind":"command"}`))
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+// AsBarrageMessageRequest returns the union data inside the SendMessageRequest as a BarrageMessageRequest
+func (t SendMessageRequest) AsBarrageMessageRequest() (BarrageMessageRequest, error) {
+	var body BarrageMessageRequest
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromBarrageMessageRequest overwrites any union data inside the SendMessageRequest as the provided BarrageMessageRequest
+func (t *SendMessageRequest) FromBarrageMessageRequest(v BarrageMessageRequest) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"kind":"barrage"}`))
+	t.union = b
+	return err
+}
+
+// MergeBarrageMessageRequest performs a merge with any union data inside the SendMessageRequest, using the provided BarrageMessageRequest
+func (t *SendMessageRequest) MergeBarrageMessageRequest(v BarrageMessageRequest) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"kind":"barrage"}`))
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+// AsCustomMessageRequest returns the union data inside the SendMessageRequest as a CustomMessageRequest
+func (t SendMessageRequest) AsCustomMessageRequest() (CustomMessageRequest, error) {
+	var body CustomMessageRequest
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromCustomMessageRequest overwrites any union data inside the SendMessageRequest as the provided CustomMessageRequest
+func (t *SendMessageRequest) FromCustomMessageRequest(v CustomMessageRequest) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"kind":"custom"}`))
+	t.union = b
+	return err
+}
+
+// MergeCustomMessageRequest performs a merge with any union data inside the SendMessageRequest, using the provided CustomMessageRequest
+func (t *SendMessageRequest) MergeCustomMessageRequest(v CustomMessageRequest) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"kind":"custom"}`))
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+// AsCombineMessageRequest returns the union data inside the SendMessageRequest as a CombineMessageRequest
+func (t SendMessageRequest) AsCombineMessageRequest() (CombineMessageRequest, error) {
+	var body CombineMessageRequest
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromCombineMessageRequest overwrites any union data inside the SendMessageRequest as the provided CombineMessageRequest
+func (t *SendMessageRequest) FromCombineMessageRequest(v CombineMessageRequest) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"kind":"combine"}`))
+	t.union = b
+	return err
+}
+
+// MergeCombineMessageRequest performs a merge with any union data inside the SendMessageRequest, using the provided CombineMessageRequest
+func (t *SendMessageRequest) MergeCombineMessageRequest(v CombineMessageRequest) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"kind":"combine"}`))
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+// AsImageMessageRequest returns the union data inside the SendMessageRequest as a ImageMessageRequest
+func (t SendMessageRequest) AsImageMessageRequest() (ImageMessageRequest, error) {
+	var body ImageMessageRequest
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromImageMessageRequest overwrites any union data inside the SendMessageRequest as the provided ImageMessageRequest
+func (t *SendMessageRequest) FromImageMessageRequest(v ImageMessageRequest) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"kind":"image"}`))
+	t.union = b
+	return err
+}
+
+// MergeImageMessageRequest performs a merge with any union data inside the SendMessageRequest, using the provided ImageMessageRequest
+func (t *SendMessageRequest) MergeImageMessageRequest(v ImageMessageRequest) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"kind":"image"}`))
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+// AsFileMessageRequest returns the union data inside the SendMessageRequest as a FileMessageRequest
+func (t SendMessageRequest) AsFileMessageRequest() (FileMessageRequest, error) {
+	var body FileMessageRequest
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromFileMessageRequest overwrites any union data inside the SendMessageRequest as the provided FileMessageRequest
+func (t *SendMessageRequest) FromFileMessageRequest(v FileMessageRequest) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"kind":"file"}`))
+	t.union = b
+	return err
+}
+
+// MergeFileMessageRequest performs a merge with any union data inside the SendMessageRequest, using the provided FileMessageRequest
+func (t *SendMessageRequest) MergeFileMessageRequest(v FileMessageRequest) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"kind":"file"}`))
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+// AsAudioMessageRequest returns the union data inside the SendMessageRequest as a AudioMessageRequest
+func (t SendMessageRequest) AsAudioMessageRequest() (AudioMessageRequest, error) {
+	var body AudioMessageRequest
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromAudioMessageRequest overwrites any union data inside the SendMessageRequest as the provided AudioMessageRequest
+func (t *SendMessageRequest) FromAudioMessageRequest(v AudioMessageRequest) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"kind":"audio"}`))
+	t.union = b
+	return err
+}
+
+// MergeAudioMessageRequest performs a merge with any union data inside the SendMessageRequest, using the provided AudioMessageRequest
+func (t *SendMessageRequest) MergeAudioMessageRequest(v AudioMessageRequest) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"kind":"audio"}`))
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+// AsVideoMessageRequest returns the union data inside the SendMessageRequest as a VideoMessageRequest
+func (t SendMessageRequest) AsVideoMessageRequest() (VideoMessageRequest, error) {
+	var body VideoMessageRequest
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromVideoMessageRequest overwrites any union data inside the SendMessageRequest as the provided VideoMessageRequest
+func (t *SendMessageRequest) FromVideoMessageRequest(v VideoMessageRequest) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"kind":"video"}`))
+	t.union = b
+	return err
+}
+
+// MergeVideoMessageRequest performs a merge with any union data inside the SendMessageRequest, using the provided VideoMessageRequest
+func (t *SendMessageRequest) MergeVideoMessageRequest(v VideoMessageRequest) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"kind":"video"}`))
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+func (t SendMessageRequest) Discriminator() (string, error) {
+	var discriminator struct {
+		Discriminator string `json:"kind"`
+	}
+	err := json.Unmarshal(t.union, &discriminator)
+	return discriminator.Discriminator, err
+}
+
+func (t SendMessageRequest) ValueByDiscriminator() (interface{}, error) {
+	discriminator, err := t.Discriminator()
+	if err != nil {
+		return nil, err
+	}
+	switch discriminator {
+	case "audio":
+		return t.AsAudioMessageRequest()
+	case "barrage":
+		return t.AsBarrageMessageRequest()
+	case "combine":
+		return t.AsCombineMessageRequest()
+	case "command":
+		return t.AsCommandMessageRequest()
+	case "custom":
+		return t.AsCustomMessageRequest()
+	case "file":
+		return t.AsFileMessageRequest()
+	case "image":
+		return t.AsImageMessageRequest()
+	case "text":
+		return t.AsTextMessageRequest()
+	case "video":
+		return t.AsVideoMessageRequest()
+	default:
+		return nil, errors.New("unknown discriminator value: " + discriminator)
+	}
+}
+
+func (t SendMessageRequest) MarshalJSON() ([]byte, error) {
+	b, err := t.union.MarshalJSON()
+	return b, err
+}
+
+func (t *SendMessageRequest) UnmarshalJSON(b []byte) error {
+	err := t.union.UnmarshalJSON(b)
+	return err
+}
 
 // RequestEditorFn is the function signature for the RequestEditor callback function
 type RequestEditorFn func(ctx context.Context, req *http.Request) error

@@ -38,8 +38,12 @@ func Example() {
 		return
 	}
 
-	text := "Good morning"
-	sent, err := client.SendRoomMessageWithResponse(ctx, "class#1", parlor.SendMessageRequest{Kind: parlor.Text, Text: &text}, key)
+	var message parlor.SendMessageRequest
+	if err := message.FromTextMessageRequest(parlor.TextMessageRequest{Text: "Good morning"}); err != nil {
+		fmt.Println(err)
+		return
+	}
+	sent, err := client.SendRoomMessageWithResponse(ctx, "class#1", message, key)
 	if err != nil {
 		fmt.Println(err)
 		return

@@ -74,8 +74,9 @@ export class Log {
     const sender = nameElement(message.sender.userName, 'sender');
     const heading = make('p', { class: 'heading' }, sender, timeOf(at));
     const recalled = message.recalled || this.#recalled.has(message.seq ?? 0);
-    const shown = message.media !== undefined && !recalled ? this.#media.show(message.kind, message.media) : undefined;
-    const text = message.text ?? message.title ?? `(${message.kind})`;
+    const media = 'media' in message && !recalled ? message.media : undefined;
+    const shown = media && this.#media.show(message.kind, media);
+    const text = textOf(message) ?? `(${message.kind})`;
     const bubble = make('div', { class: 'bubble', title: at.toLocaleString() }, shown ?? text);
     if (shown) bubble.classList.add('media');
     const content = make('div', { class: 'content' }, heading, bubble);
@@ -125,7 +126,7 @@ export class Log {
   #offerRecall(message: Message, content: HTMLElement, at: Date): void {
     const left = at.getTime() + RECALL_TIME - Date.now();
     if (left <= 0) return;
-    const text = message.text ?? message.media?.fileName ?? 'message';
+    const text = textOf(message) ?? 'message';
     const button = make('button', { class: 'recall', type: 'button', 'aria-label': `Recall: ${text}` }, 'Recall');
     button.onclick = () => this.#recall(message);
     content.append(button);
@@ -185,4 +186,11 @@ function timeOf(at: Date): HTMLTimeElement {
 
 function dayOf(at: Date): string {
   return at.toDateString() === new Date().toDateString() ? 'Today' : calendar.format(at);
+}
+
+/** The text of a message, or what stands for it; undefined if it has neither. */
+function textOf(message: Message): string | undefined {
+  if ('text' in message) return message.text;
+  if ('title' in message) return message.title;
+  return 'media' in message ? message.media?.fileName : undefined;
 }

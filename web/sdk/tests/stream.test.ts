@@ -31,7 +31,7 @@ test('events that arrive in fragments are assembled', async () => {
   const data = JSON.stringify(message(2, '你好 👋'));
   const frame = Buffer.from(`id: 1:2\nevent: roomMessageReceived\ndata: ${data}\n\n`);
   for (const byte of frame) stream.write(Buffer.of(byte));
-  expect((await received).messageList[0]!.text).toBe('你好 👋');
+  expect((await received).messageList[0]).toMatchObject({ text: '你好 👋' });
 });
 
 test('a reply that is not an event stream is ignored', async () => {
