@@ -27,7 +27,7 @@ const maxYear = 9999
 const ScopeAdmin = "admin"
 
 // claims are the claims of a token as they are encoded. A claim that is null is missing, except
-// rooms, peers and media.
+// those that grant something.
 type claims struct {
 	Issuer    string                 `json:"iss,omitempty"`
 	Subject   string                 `json:"sub,omitempty"`
@@ -40,6 +40,7 @@ type claims struct {
 	Rooms     grantList[room.Grant]  `json:"rooms,omitzero"`
 	Peers     grantList[room.UserID] `json:"peers,omitzero"`
 	Media     jsontext.Value         `json:"media,omitempty"`
+	Profile   jsontext.Value         `json:"updateProfile,omitempty"`
 }
 
 // numericDate is an instant in whole seconds since 1970.
@@ -185,10 +186,10 @@ func (c claims) user() (room.User, error) {
 	return user, nil
 }
 
-// grants returns what the claims allow; nil means everything. If one of rooms, peers and media is
-// given, the token allows nothing else: a missing claim then allows nothing.
+// grants returns what the claims allow; nil means everything. If one of rooms, peers, media and
+// updateProfile is given, the token allows nothing else: a missing claim then allows nothing.
 func (c claims) grants() (*room.Grants, error) {
-	if c.Rooms == nil && c.Peers == nil && c.Media == nil {
+	if c.Rooms == nil && c.Peers == nil && c.Media == nil && c.Profile == nil {
 		return nil, nil
 	}
 	for i, grant := range c.Rooms {
@@ -202,14 +203,23 @@ func (c claims) grants() (*room.Grants, error) {
 		}
 	}
 	g := &room.Grants{Rooms: c.Rooms, Peers: c.Peers}
-	switch string(c.Media) {
-	case "true":
-		g.Media = true
-	case "false", "":
-	default:
-		return nil, refuse("media in the claims of the token has the wrong type: it must be true or false.")
+	var err error
+	if g.Media, err = granted("media", c.Media); err != nil {
+		return nil, err
 	}
-	return g, nil
+	g.Profile, err = granted("updateProfile", c.Profile)
+	return g, err
+}
+
+// granted returns the value of a claim that is true or false. A missing claim is false.
+func granted(name string, value jsontext.Value) (bool, error) {
+	switch string(value) {
+	case "true":
+		return true, nil
+	case "false", "":
+		return false, nil
+	}
+	return false, refuse("%s in the claims of the token has the wrong type: it must be true or false.", name)
 }
 
 // checkGranted returns an error if an ID or a pattern of IDs is empty, or cannot be stored.

@@ -40,7 +40,7 @@ func TestContractClaims(t *testing.T) {
 		not []string
 	}{
 		{"UserTokenClaims", []string{"scope"}},
-		{"AdminTokenClaims", []string{"name", "rooms", "peers", "media"}},
+		{"AdminTokenClaims", []string{"name", "rooms", "peers", "media", "updateProfile"}},
 	} {
 		want := make(map[string]string)
 		for name, kind := range decoded {
@@ -72,7 +72,7 @@ func jsonKind(field reflect.StructField) string {
 	switch {
 	case field.Type == reflect.TypeFor[*numericDate]():
 		return "integer"
-	case field.Name == "Media": // which is kept as JSON until it is checked
+	case field.Name == "Media", field.Name == "Profile": // which is kept as JSON until it is checked
 		return "boolean"
 	case field.Type.Kind() == reflect.Slice:
 		return "array"
@@ -148,7 +148,7 @@ func TestContractExamplesOfClaims(t *testing.T) {
 			Rooms: []room.Grant{
 				{RoomID: "class-7", Create: true, Join: true, Send: true, Kick: true, Attributes: true, Settings: true}, {RoomID: "hall-*", Join: true},
 			},
-			Peers: []room.UserID{"alice", "support-*"}, Media: true,
+			Peers: []room.UserID{"alice", "support-*"}, Media: true, Profile: true,
 		},
 	}
 	if diff := cmp.Diff(want, got); err != nil || diff != "" {

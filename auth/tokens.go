@@ -299,6 +299,9 @@ func (t *Tokens) SignGrants(u room.User, granted *room.Grants, ttl time.Duration
 	if granted != nil {
 		c.Rooms, c.Peers = granted.Rooms, granted.Peers
 		c.Media = strconv.AppendBool(nil, granted.Media)
+		if granted.Profile {
+			c.Profile = strconv.AppendBool(nil, true)
+		}
 	}
 	return sign(c, t.Secret)
 }

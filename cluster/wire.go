@@ -74,7 +74,7 @@ func appendRecord(message []byte, kind string, content func([]byte) []byte) []by
 
 // encodeNotice returns the notice of a change, or nil if it concerns no sessions.
 func encodeNotice(c room.Change, at time.Time) ([]byte, error) {
-	if len(c.Joined)+len(c.Left)+len(c.Renewed)+len(c.Refused)+len(c.Ended)+len(c.Opened) == 0 {
+	if len(c.Joined)+len(c.Left)+len(c.Renewed)+len(c.Renamed)+len(c.Refused)+len(c.Ended)+len(c.Opened) == 0 {
 		return nil, nil
 	}
 	c.By, c.Events = room.Actor{}, nil

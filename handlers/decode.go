@@ -296,6 +296,9 @@ func newValidator() *validator.Validate {
 			}
 			return bad == nil
 		},
+		"avatarURL": func(f validator.FieldLevel) bool {
+			return f.Field().String() == "" || room.ValidAvatarURL(f.Field().String())
+		},
 		"userID": func(f validator.FieldLevel) bool { return room.UserID(f.Field().String()).Valid() },
 		"roomID": func(f validator.FieldLevel) bool { return room.RoomID(f.Field().String()).Valid() },
 		"instant": func(f validator.FieldLevel) bool {
@@ -340,6 +343,8 @@ func ruleText(f validator.FieldError) string {
 		return room.RoomID(fmt.Sprint(f.Value())).Fault()
 	case "instant":
 		return instantRule
+	case "avatarURL":
+		return "must be an absolute URL with http or https, a host and no user name, in ASCII: percent-encode other characters"
 	case "unique":
 		return "contains the same value twice"
 	case "totalBytes":

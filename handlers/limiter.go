@@ -28,6 +28,7 @@ type Rates struct {
 	Attributes   Rate // changes of room and member attributes
 	InboxChanges Rate // changes of conversations and of the block list
 	Statuses     Rate // changes of the custom status and of subscriptions to statuses
+	Profiles     Rate // changes of profiles
 
 	LoginsPerAddress Rate
 }

@@ -33,6 +33,7 @@ const (
 	LimitAttributes       Limit = "attributes"
 	LimitInboxChanges     Limit = "inboxChanges"
 	LimitStatuses         Limit = "statuses"
+	LimitProfiles         Limit = "profiles"
 )
 
 // RateLimits are the limits on how often something may be done.
@@ -40,6 +41,7 @@ var RateLimits = []Limit{
 	LimitMessages, LimitBarrage, LimitBarrageBytes, LimitLogins, LimitLoginsPerAddress, LimitRoomsCreated, LimitJoins, LimitAttributes,
 	LimitInboxChanges,
 	LimitStatuses,
+	LimitProfiles,
 }
 
 // Limits are the limits of one process. 0 means no limit.
@@ -76,6 +78,7 @@ var (
 	errTooManyJoins        = newProblem(http.StatusTooManyRequests, "too_many_joins", "The user joins and leaves rooms too often: wait Retry-After seconds.")
 	errTooManyInboxChanges = newProblem(http.StatusTooManyRequests, "too_many_inbox_changes", "The user changes conversations or the block list too often: wait Retry-After seconds.")
 	errTooManyStatuses     = newProblem(http.StatusTooManyRequests, "too_many_status_changes", "The user changes the status or subscribes to statuses too often: wait Retry-After seconds.")
+	errTooManyProfiles     = newProblem(http.StatusTooManyRequests, "too_many_profile_changes", "The user changes the profile too often: wait Retry-After seconds.")
 	errTooManyAttributes   = newProblem(http.StatusTooManyRequests, "too_many_attribute_changes", "The user changes attributes or settings too often: wait Retry-After seconds.")
 )
 
@@ -89,7 +92,7 @@ type userLimiter struct {
 // rates are the rate limiters of one process.
 type rates struct {
 	messages, barrage, barrageBytes, logins, roomsCreated, joins, attributes, inboxChanges,
-	statuses userLimiter
+	statuses, profiles userLimiter
 
 	loginsPerAddress *limiter[netip.Prefix]
 	// retries limits how many retries of stored messages are answered without counting as messages.
@@ -119,6 +122,7 @@ func newRates(r Rates) rates {
 		attributes:       ofUsers(LimitAttributes, r.Attributes, "", errTooManyAttributes),
 		inboxChanges:     ofUsers(LimitInboxChanges, r.InboxChanges, "", errTooManyInboxChanges),
 		statuses:         ofUsers(LimitStatuses, r.Statuses, "", errTooManyStatuses),
+		profiles:         ofUsers(LimitProfiles, r.Profiles, "", errTooManyProfiles),
 		loginsPerAddress: newLimiter[netip.Prefix](LimitLoginsPerAddress, r.LoginsPerAddress, ""),
 		retries:          newLimiter[room.UserID](LimitMessages, retryRate(r.Messages), ""),
 	}

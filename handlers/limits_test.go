@@ -37,6 +37,8 @@ var requests = map[string]any{
 	"updateMemberAttributes": updateMemberAttributesRequest{},
 	"updateStatus":           updateStatusRequest{},
 	"subscribeStatuses":      subscribeStatusesRequest{},
+	"updateProfile":          updateProfileRequest{},
+	"adminUpdateProfile":     updateProfileRequest{},
 	"createDevelopmentToken": developmentTokenRequest{},
 }
 
@@ -147,6 +149,9 @@ func contractRules(s *openapi3.Schema, required bool) []string {
 		}
 		// maxLength counts characters, and would allow more than x-maxBytes.
 		bytes, ok := s.Extensions["x-maxBytes"]
+		if s.Extensions["x-avatarURL"] == true {
+			rule("avatarURL")
+		}
 		if s.Extensions["x-name"] == true {
 			rule("name=%v", bytes)
 		} else if ok {

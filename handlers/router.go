@@ -40,6 +40,7 @@ type Store interface {
 	blockStore
 	statusStore
 	conversationStore
+	profileStore
 	mediaStore
 	uploadStore
 	adminStore
@@ -241,6 +242,8 @@ func New(opts Options) *API {
 		r.Get("/v1/status-subscriptions", a.withSession(a.listStatusSubscriptions, inQuery))
 		r.Post("/v1/status-subscriptions", a.withSession(a.subscribeStatuses, inBody))
 		r.Delete("/v1/status-subscriptions", a.withSession(a.unsubscribeStatuses, inQuery))
+		r.Get("/v1/users", a.withSession(a.queryUsers, inQuery))
+		r.Patch("/v1/profile", a.withSession(a.updateProfile, inBody))
 
 		r.Get("/v1/media/{mediaID}", a.withSession(a.getMedia))
 
@@ -267,6 +270,8 @@ func New(opts Options) *API {
 		r.Get("/v1/admin/users/{userID}/messages", a.withAdminUser(a.adminListUserMessages, inQuery))
 		r.Post("/v1/admin/users/{userID}/messages", a.withAdminUser(a.adminSendPeerMessage, inBody))
 		r.Get("/v1/admin/users/{userID}/rooms", a.withAdminUser(a.adminListUserRooms))
+		r.Get("/v1/admin/users/{userID}/profile", a.withAdminUser(a.adminGetProfile))
+		r.Patch("/v1/admin/users/{userID}/profile", a.withAdminUser(a.adminUpdateProfile, inBody))
 		r.Put("/v1/admin/users/{userID}/tokens-void-before", a.withAdminUser(a.adminVoidTokens, inBody))
 		r.Get("/v1/admin/users/{userID}/sessions", a.withAdminUser(a.adminListUserSessions))
 		r.Delete("/v1/admin/users/{userID}/sessions", a.withAdminUser(a.adminEndUserSessions, inQuery))

@@ -14,7 +14,7 @@ import (
 
 // sessionStore has the store methods for sessions.
 type sessionStore interface {
-	CreateSession(ctx context.Context, by room.Actor, session room.Session, key, streamKey room.KeyHash) error
+	CreateSession(ctx context.Context, by room.Actor, session room.Session, naming room.Naming, key, streamKey room.KeyHash) (room.Profile, error)
 	SessionByID(ctx context.Context, id room.SessionID) (room.Session, error)
 	RenewSession(ctx context.Context, by room.Actor, c room.Claims) (room.Session, error)
 	EndSession(ctx context.Context, by room.Actor) error
@@ -67,17 +67,18 @@ func (a *api) createSession(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return fmt.Errorf("session ID: %w", err)
 	}
-	user := c.Named(given(request.UserName), a.SignedNames)
 	session := room.Session{
-		ID: room.SessionID(id.String()), User: user, Device: request.Device, Grants: c.Grants,
+		ID: room.SessionID(id.String()), User: room.User{ID: c.User.ID}, Device: request.Device, Grants: c.Grants,
 		TokenExpiresAt: c.ExpiresAt, TokenIssuedAt: c.IssuedAt,
 	}
 	key, streamKey := newKey(sessionKeyPrefix), newKey(streamKeyPrefix)
-	if err := a.Store.CreateSession(r.Context(), actor(r, session), session, hashKey(key), hashKey(streamKey)); err != nil {
+	naming := room.Naming{Asked: given(request.UserName), Token: c.User.Name, Signed: a.SignedNames}
+	profile, err := a.Store.CreateSession(r.Context(), actor(r, session), session, naming, hashKey(key), hashKey(streamKey))
+	if err != nil {
 		return err
 	}
 	return a.answer(w, r, http.StatusCreated, createSessionReply{
-		SessionID: session.ID, SessionKey: key, UserID: user.ID, UserName: user.Name,
+		SessionID: session.ID, SessionKey: key, UserID: profile.ID, UserName: profile.Name,
 		StreamURL:      a.baseURL(r) + "/v1/events?stream_key=" + streamKey,
 		TokenExpiresAt: room.InstantOf(session.TokenExpiresAt),
 		Limits: limits{

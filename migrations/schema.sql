@@ -313,6 +313,8 @@ CREATE TABLE members (
     announced boolean DEFAULT true NOT NULL,
     user_data text DEFAULT ''::text NOT NULL,
     reconnecting boolean DEFAULT false NOT NULL,
+    avatar_url text DEFAULT ''::text NOT NULL,
+    CONSTRAINT members_avatar_url_check CHECK ((octet_length(avatar_url) <= 500)),
     CONSTRAINT members_user_data_check CHECK ((octet_length(user_data) <= 1024))
 );
 
@@ -333,6 +335,18 @@ CREATE TABLE partings (
     user_id text NOT NULL,
     user_name text NOT NULL,
     reason text NOT NULL
+);
+
+CREATE TABLE profiles (
+    user_id text NOT NULL,
+    user_name text NOT NULL,
+    avatar_url text DEFAULT ''::text NOT NULL,
+    extended_data text DEFAULT ''::text NOT NULL,
+    token_name text DEFAULT ''::text NOT NULL,
+    CONSTRAINT profiles_avatar_url_check CHECK ((octet_length(avatar_url) <= 500)),
+    CONSTRAINT profiles_extended_data_check CHECK ((octet_length(extended_data) <= 2048)),
+    CONSTRAINT profiles_token_name_check CHECK ((octet_length(token_name) <= 256)),
+    CONSTRAINT profiles_user_name_check CHECK (((octet_length(user_name) >= 1) AND (octet_length(user_name) <= 256)))
 );
 
 CREATE TABLE room_attributes (
@@ -369,6 +383,7 @@ CREATE TABLE sessions (
     media boolean DEFAULT false NOT NULL,
     ticket_hash bytea,
     ticket_expires_at timestamp with time zone,
+    profile boolean DEFAULT false NOT NULL,
     CONSTRAINT sessions_check CHECK (((node_id IS NULL) = (detached_at IS NOT NULL))),
     CONSTRAINT sessions_check1 CHECK (((ended_at IS NULL) = (end_reason IS NULL))),
     CONSTRAINT sessions_device_check CHECK ((octet_length(device) <= 64)),
@@ -498,6 +513,9 @@ ALTER TABLE ONLY nodes
 
 ALTER TABLE ONLY partings
     ADD CONSTRAINT partings_pkey PRIMARY KEY (generation, user_id);
+
+ALTER TABLE ONLY profiles
+    ADD CONSTRAINT profiles_pkey PRIMARY KEY (user_id);
 
 ALTER TABLE ONLY room_attributes
     ADD CONSTRAINT room_attributes_pkey PRIMARY KEY (generation);
@@ -659,6 +677,9 @@ ALTER TABLE ONLY members
 
 ALTER TABLE ONLY partings
     ADD CONSTRAINT partings_generation_fkey FOREIGN KEY (generation) REFERENCES rooms(generation) ON DELETE CASCADE;
+
+ALTER TABLE ONLY profiles
+    ADD CONSTRAINT profiles_user_id_fkey FOREIGN KEY (user_id) REFERENCES inboxes(user_id) ON DELETE CASCADE;
 
 ALTER TABLE ONLY room_attributes
     ADD CONSTRAINT room_attributes_generation_fkey FOREIGN KEY (generation) REFERENCES rooms(generation) ON DELETE CASCADE;

@@ -18,6 +18,8 @@ type Change struct {
 	Joined  []Joined
 	Left    []Left
 	Renewed []RenewedToken
+	// Renamed are the sessions of a user who has a new name.
+	Renamed []SessionID
 	Refused []RefusedJoin
 	Ended   []EndedSession
 	Opened  []NewStream
@@ -68,6 +70,7 @@ func (c Change) And(d Change) Change {
 		Joined:  append(c.Joined, d.Joined...),
 		Left:    append(c.Left, d.Left...),
 		Renewed: append(c.Renewed, d.Renewed...),
+		Renamed: append(c.Renamed, d.Renamed...),
 		Refused: append(c.Refused, d.Refused...),
 		Ended:   append(c.Ended, d.Ended...),
 		Opened:  append(c.Opened, d.Opened...),

@@ -64,6 +64,7 @@ var (
 	ErrBanned            = &Error{Forbidden, "banned", "The user is banned from this room: try again when the ban has ended."}
 	ErrNotSender         = &Error{Forbidden, "not_sender", "The message was sent by another user: users can recall only their own messages."}
 	ErrMediaURLRefused   = &Error{Forbidden, "media_url_refused", "The URL has expired, has a wrong signature, or belongs to a session that has ended: get a new one with getMedia."}
+	ErrNameSigned        = &Error{Forbidden, "name_signed", "The name of the user is in the tokens that your backend signs, and can only be changed there."}
 	ErrMemberNotFound    = &Error{NotFound, "member_not_found", "The user is not in this room."}
 	ErrSessionNotFound   = &Error{NotFound, "session_not_found", "The user has no such session, or it has already ended."}
 	ErrBanNotFound       = &Error{NotFound, "ban_not_found", "The user is not banned from this room, or the ban has already ended."}

@@ -24,6 +24,7 @@ const (
 	TypeAttributesUpdated       EventType = "roomAttributesUpdated"
 	TypeMemberAttributesUpdated EventType = "roomMemberAttributesUpdated"
 	TypeRoomUpdated             EventType = "roomUpdated"
+	TypeUserInfoUpdated         EventType = "userInfoUpdated"
 )
 
 // TypeRoomSeqAdvanced is delivered in place of an event of a room's log that the receiver may not
@@ -37,6 +38,7 @@ const (
 	TypeConversationChanged  EventType = "conversationChanged"
 	TypeConversationsRead    EventType = "conversationsRead"
 	TypeBlockListChanged     EventType = "blockListChanged"
+	TypeProfileUpdated       EventType = "profileUpdated"
 )
 
 // TypeStatusesUpdated is delivered to every session of a user, and not stored.
@@ -169,6 +171,14 @@ type (
 		Config       Config        `json:"config"`
 		OperatedInfo *OperatedInfo `json:"operatedInfo,omitempty"`
 	}
+	// UserInfoUpdated says that members have new profiles.
+	UserInfoUpdated struct {
+		UserList []Profile `json:"userList"`
+	}
+	// ProfileUpdated says that the profile of the user whose inbox has the event was changed.
+	ProfileUpdated struct {
+		Profile Profile `json:"profile"`
+	}
 	// OperatedInfo names the user who caused an event. It is absent if no user did.
 	OperatedInfo struct {
 		UserID UserID `json:"userID"`
@@ -256,6 +266,8 @@ func (StatusesUpdated) Type() EventType         { return TypeStatusesUpdated }
 func (AttributesUpdated) Type() EventType       { return TypeAttributesUpdated }
 func (MemberAttributesUpdated) Type() EventType { return TypeMemberAttributesUpdated }
 func (RoomUpdated) Type() EventType             { return TypeRoomUpdated }
+func (UserInfoUpdated) Type() EventType         { return TypeUserInfoUpdated }
+func (ProfileUpdated) Type() EventType          { return TypeProfileUpdated }
 func (SessionReady) Type() EventType            { return TypeSessionReady }
 func (ConnectionStateChanged) Type() EventType  { return TypeConnectionStateChanged }
 func (RoomStateChanged) Type() EventType        { return TypeRoomStateChanged }
@@ -359,6 +371,10 @@ func DecodeBody(t EventType, data []byte) (Body, error) {
 		return decode[MemberAttributesUpdated](data)
 	case TypeRoomUpdated:
 		return decode[RoomUpdated](data)
+	case TypeUserInfoUpdated:
+		return decode[UserInfoUpdated](data)
+	case TypeProfileUpdated:
+		return decode[ProfileUpdated](data)
 	default:
 		return nil, fmt.Errorf("events of type %q are not stored", t)
 	}

@@ -8,8 +8,8 @@ type Grants struct {
 	Rooms []Grant
 	// Peers holds the IDs of the users that messages may be sent to, or patterns; see covers.
 	Peers []UserID
-	// Media allows uploads.
-	Media bool
+	// Media allows uploads, and Profile changes of the user's own profile.
+	Media, Profile bool
 }
 
 // Grant allows actions in one room, or in several rooms if RoomID is a pattern; see covers.
@@ -69,6 +69,14 @@ func (g *Grants) CheckPeer(id UserID) error {
 // CheckMedia returns ErrNotGranted if the grants do not allow uploads.
 func (g *Grants) CheckMedia() error {
 	if g == nil || g.Media {
+		return nil
+	}
+	return ErrNotGranted
+}
+
+// CheckProfile returns ErrNotGranted if the grants do not allow changes of the user's own profile.
+func (g *Grants) CheckProfile() error {
+	if g == nil || g.Profile {
 		return nil
 	}
 	return ErrNotGranted

@@ -14,7 +14,9 @@ const MaxUserDataBytes = 1024
 // Member is a user in a room, with one or more sessions.
 type Member struct {
 	User
-	JoinedAt Instant `json:"joinedAt"`
+	// AvatarURL is that of the user's profile.
+	AvatarURL string  `json:"avatarURL,omitempty"`
+	JoinedAt  Instant `json:"joinedAt"`
 	// UserData is text of the application about this member. It is given by the call with which the
 	// user became a member, and can be changed by the user.
 	UserData string `json:"userData,omitempty"`
@@ -25,7 +27,7 @@ type Member struct {
 // sizeJSON returns about how many bytes the member has in an event.
 func (m Member) sizeJSON() int {
 	const names = 128
-	return names + len(m.ID) + sizeString(m.Name) + sizeString(m.UserData)
+	return names + len(m.ID) + sizeString(m.Name) + sizeString(m.AvatarURL) + sizeString(m.UserData)
 }
 
 // MemberCursor is a position in a room's list of members, which is in the order of joining. The

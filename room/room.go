@@ -217,6 +217,8 @@ func (r Room) StartUnusedTimeout() Room {
 type JoinRequest struct {
 	Session SessionID
 	User    User
+	// AvatarURL is that of the user's profile.
+	AvatarURL string
 	// UserData is used if the user becomes a member.
 	UserData string
 	InRoom   bool // the session is already in the room
@@ -257,7 +259,7 @@ func (r Room) Join(request JoinRequest, now time.Time) (Room, Change, error) {
 		r.MemberCount++
 		if r.publishesNames() && !batched {
 			r, c.Events = r.append(c.Events, now, MembersJoined{
-				MemberList:  []Member{{User: request.User, JoinedAt: InstantOf(now), UserData: request.UserData, State: r.Config.firstState()}},
+				MemberList:  []Member{{User: request.User, AvatarURL: request.AvatarURL, JoinedAt: InstantOf(now), UserData: request.UserData, State: r.Config.firstState()}},
 				MemberCount: new(r.MemberCount),
 			})
 		}

@@ -1,9 +1,6 @@
 package room
 
-import (
-	"cmp"
-	"time"
-)
+import "time"
 
 // TokenWarning is how long before the token expires the client is notified, 30 seconds as in the
 // vendors' SDKs.
@@ -81,17 +78,6 @@ type Claims struct {
 	Grants    *Grants
 	ExpiresAt time.Time
 	IssuedAt  time.Time // zero if the token has no iat
-}
-
-// Named returns the user of a new session that asked for a name, which may be empty. The name in
-// the token wins over it only if signedNames is set. Without either, the name is the ID.
-func (c Claims) Named(asked string, signedNames bool) User {
-	user := c.User
-	if !signedNames {
-		user.Name = cmp.Or(asked, user.Name)
-	}
-	user.Name = cmp.Or(user.Name, asked, string(user.ID))
-	return user
 }
 
 // Renew replaces the session's token, including its grants, by a newer one of the same user.

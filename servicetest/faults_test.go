@@ -128,9 +128,9 @@ func (p deadlineStore) SessionByStreamKey(ctx context.Context, key room.KeyHash)
 	return p.Store.SessionByStreamKey(ctx, key)
 }
 
-func (p deadlineStore) CreateSession(ctx context.Context, by room.Actor, session room.Session, key, streamKey room.KeyHash) error {
+func (p deadlineStore) CreateSession(ctx context.Context, by room.Actor, session room.Session, naming room.Naming, key, streamKey room.KeyHash) (room.Profile, error) {
 	p.check(ctx, "createSession")
-	return p.Store.CreateSession(ctx, by, session, key, streamKey)
+	return p.Store.CreateSession(ctx, by, session, naming, key, streamKey)
 }
 
 func (p deadlineStore) OpenStream(ctx context.Context, id room.SessionID, epoch string, cursor []room.Position) (room.OpenedStream, error) {

@@ -242,7 +242,7 @@ func grants(all ...object) func(jwt.MapClaims) {
 func everyGrant(c jwt.MapClaims) {
 	c["iat"] = time.Now().Unix()
 	grants(object{"roomID": "*", "create": true, "join": true, "send": true, "kick": true, "attributes": true, "settings": true})(c)
-	c["peers"], c["media"] = []string{"*"}, true
+	c["peers"], c["media"], c["updateProfile"] = []string{"*"}, true, true
 }
 
 // TestGrants tries each action in each room.

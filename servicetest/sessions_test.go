@@ -221,29 +221,3 @@ func TestTokenExpires(t *testing.T) {
 		t.Errorf("the stream of the renewed session received %q", got)
 	}
 }
-
-// TestSignedNames checks which name of a session wins, with and without the setting.
-func TestSignedNames(t *testing.T) {
-	t.Parallel()
-	for _, signedNames := range []bool{false, true} {
-		s := newService(t, func(c *setup) { c.api.SignedNames = signedNames })
-		for _, c := range []struct{ signed, asked, byDefault, want string }{
-			{"Alice", "Admin", "Admin", "Alice"},
-			{"Alice", "", "Alice", "Alice"},
-			{"", "Admin", "Admin", "Admin"},
-			{"", "", "alice", "alice"},
-		} {
-			body := object{"token": s.signed(set("name", c.signed))}
-			if c.asked != "" {
-				body["userName"] = c.asked
-			}
-			want := c.byDefault
-			if signedNames {
-				want = c.want
-			}
-			if got := as[session](s.anonymous().call("POST", "/v1/sessions", body).is(http.StatusCreated)).UserName; got != want {
-				t.Errorf("signed names %t: %q in the token and %q from the client give %q, want %q", signedNames, c.signed, c.asked, got, want)
-			}
-		}
-	}
-}

@@ -75,6 +75,8 @@ var answers = func() map[string]map[relation]answer {
 		"readConversation":        always(refuses(http.StatusNotFound, "conversation_not_found")),
 		"readAllConversations":    always(reads(http.StatusNoContent)),
 		"deleteConversation":      always(refuses(http.StatusNotFound, "conversation_not_found")),
+		"queryUsers":              always(reads(http.StatusOK)),
+		"updateProfile":           always(modifies(http.StatusOK)),
 
 		"getRoom":                forMembers(reads(http.StatusOK)),
 		"listMembers":            forMembers(reads(http.StatusOK)),

@@ -151,11 +151,14 @@ func newSessionUntil(t testing.TB, s *store.Store, user string, expires time.Tim
 	t.Helper()
 	session := unsavedSession(user)
 	session.TokenExpiresAt = expires.UTC().Truncate(time.Millisecond)
-	if err := s.CreateSession(context.Background(), as(session), session, randomKey(t), randomKey(t)); err != nil {
+	if _, err := s.CreateSession(context.Background(), as(session), session, named(session), randomKey(t), randomKey(t)); err != nil {
 		t.Fatalf("create a session: %v", err)
 	}
 	return session
 }
+
+// named returns what a login with the session's name says.
+func named(s room.Session) room.Naming { return room.Naming{Asked: s.User.Name} }
 
 // unsavedSession returns a session that is not stored, with a token that lasts an hour.
 func unsavedSession(user string) room.Session {

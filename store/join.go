@@ -150,14 +150,16 @@ func (s *Store) joinRequest(
 // joinRequestsQuery returns the query for the join requests of sessions. generation is an SQL
 // expression for the generation of the room.
 func joinRequestsQuery(generation string) string {
-	return `SELECT s.session_id, s.user_id, s.user_name,
+	return `SELECT s.session_id, s.user_id, coalesce(p.user_name, s.user_name), coalesce(p.avatar_url, ''),
 			EXISTS (SELECT FROM attendances a WHERE a.session_id = s.session_id AND a.generation = r.generation),
 			ARRAY (SELECT a.session_id::text FROM attendances a
 				WHERE a.generation = r.generation AND a.user_id = s.user_id AND a.session_id <> s.session_id ORDER BY a.stay),
 			(SELECT count(*) FROM members m WHERE m.user_id = s.user_id),
 			EXISTS (SELECT FROM partings p WHERE p.generation = r.generation AND p.user_id = s.user_id),
 			(SELECT until FROM bans b WHERE b.room_id = $2 AND b.user_id = s.user_id)
-		FROM sessions s, (SELECT ` + generation + ` AS generation) r WHERE s.session_id = ANY ($1)`
+		FROM sessions s CROSS JOIN (SELECT ` + generation + ` AS generation) r
+		LEFT JOIN LATERAL (SELECT user_name, avatar_url FROM profiles WHERE user_id = s.user_id LIMIT 1) p ON true
+		WHERE s.session_id = ANY ($1)`
 }
 
 func (s *Store) collectJoinRequests(to *map[room.SessionID]room.JoinRequest) func(pgx.Rows) error {
@@ -166,7 +168,7 @@ func (s *Store) collectJoinRequests(to *map[room.SessionID]room.JoinRequest) fun
 		for rows.Next() {
 			request := room.JoinRequest{MaxRooms: s.opts.RoomsPerUser}
 			var bannedUntil *time.Time
-			err := rows.Scan(&request.Session, &request.User.ID, &request.User.Name, &request.InRoom, &request.Others,
+			err := rows.Scan(&request.Session, &request.User.ID, &request.User.Name, &request.AvatarURL, &request.InRoom, &request.Others,
 				&request.Rooms, &request.LeavePending, &bannedUntil)
 			if err != nil {
 				return err
@@ -230,8 +232,8 @@ func queueJoin(b *pgx.Batch, r room.Room, request room.JoinRequest, now time.Tim
 		return r, room.Change{}, err
 	}
 	if r.MemberCount > members {
-		b.Queue("INSERT INTO members (generation, user_id, user_name, user_data, joined_seq, joined_at, announced) VALUES ($1, $2, $3, $4, $5, $6, $7)",
-			r.Generation, request.User.ID, request.User.Name, request.UserData, r.LastSeq, r.LastAt.Time(), !batched)
+		b.Queue("INSERT INTO members (generation, user_id, user_name, avatar_url, user_data, joined_seq, joined_at, announced) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+			r.Generation, request.User.ID, request.User.Name, request.AvatarURL, request.UserData, r.LastSeq, r.LastAt.Time(), !batched)
 	}
 	for i, joined := range c.Joined {
 		b.Queue("INSERT INTO attendances (session_id, generation, user_id, from_seq) VALUES ($1, $2, $3, $4) RETURNING stay",

@@ -108,9 +108,10 @@ func leaveRequests[ID room.SessionID | room.UserID](
 		SELECT m.user_id, m.user_name, NOT m.announced, array_agg(a.session_id::text ORDER BY a.stay) FILTER (WHERE `+which+`),
 			bool_and(`+which+`),
 			(SELECT pairs FROM member_attributes n WHERE n.generation = m.generation AND n.user_id = m.user_id)
-		FROM members m JOIN attendances a USING (generation, user_id)
-		WHERE m.generation = $1 AND m.user_id IN (SELECT user_id FROM attendances a WHERE generation = $1 AND `+which+`)
-		GROUP BY m.generation, m.user_id ORDER BY m.joined_seq, m.user_id`, r.Generation, ids)
+		FROM (SELECT DISTINCT user_id FROM attendances a WHERE generation = $1 AND `+which+`) leaving
+		CROSS JOIN LATERAL (SELECT * FROM members WHERE generation = $1 AND user_id = leaving.user_id LIMIT 1) m
+		CROSS JOIN LATERAL (SELECT * FROM attendances WHERE generation = $1 AND user_id = leaving.user_id OFFSET 0) a
+		GROUP BY m.generation, m.user_id, m.user_name, m.announced, m.joined_seq ORDER BY m.joined_seq, m.user_id`, r.Generation, ids)
 	if err != nil {
 		return nil, err
 	}

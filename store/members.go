@@ -98,7 +98,7 @@ func memberPage[T room.Member | room.MemberAttributesInfo](
 }
 
 // memberColumns are the columns of members of the room $1.
-const memberColumns = `user_id, user_name, user_data, CASE WHEN NOT (SELECT member_states FROM rooms WHERE generation = $1) THEN ''
+const memberColumns = `user_id, user_name, avatar_url, user_data, CASE WHEN NOT (SELECT member_states FROM rooms WHERE generation = $1) THEN ''
 	WHEN reconnecting THEN 'reconnecting' ELSE 'online' END AS state, joined_at`
 
 func scanMember(row pgx.Row, more ...any) (room.Member, error) {
@@ -106,7 +106,7 @@ func scanMember(row pgx.Row, more ...any) (room.Member, error) {
 		m      room.Member
 		joined time.Time
 	)
-	err := row.Scan(append([]any{&m.ID, &m.Name, &m.UserData, &m.State, &joined}, more...)...)
+	err := row.Scan(append([]any{&m.ID, &m.Name, &m.AvatarURL, &m.UserData, &m.State, &joined}, more...)...)
 	m.JoinedAt = room.InstantOf(joined)
 	return m, err
 }

@@ -154,7 +154,7 @@ func TestNodeDeclaredDeadReconnectsItsStreams(t *testing.T) {
 	frozen := f.otherNode(t)
 	alice := newSession(t, f.Store, "alice")
 	bob := unsavedSession("bob")
-	if err := frozen.CreateSession(t.Context(), as(bob), bob, room.KeyHash{1}, room.KeyHash{2}); err != nil {
+	if _, err := frozen.CreateSession(t.Context(), as(bob), bob, named(bob), room.KeyHash{1}, room.KeyHash{2}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := frozen.SessionByKey(t.Context(), room.KeyHash{1}); err != nil { // the session is cached

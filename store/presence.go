@@ -67,7 +67,7 @@ func flushRoomPresence(ctx context.Context, tx pgx.Tx, r room.Room, now time.Tim
 	b.Queue(`WITH told AS (
 			UPDATE members SET announced = true WHERE generation = $1 AND NOT announced
 			RETURNING `+memberColumns+`, joined_seq
-		) SELECT user_id, user_name, user_data, state, joined_at FROM told ORDER BY joined_at, joined_seq, user_id`, r.Generation).
+		) SELECT user_id, user_name, avatar_url, user_data, state, joined_at FROM told ORDER BY joined_at, joined_seq, user_id`, r.Generation).
 		Query(func(rows pgx.Rows) (err error) {
 			joined, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (room.Member, error) { return scanMember(row) })
 			return err

@@ -124,7 +124,7 @@ func (c *sessionCache) addFacts(session room.SessionID, id room.RoomID, f room.R
 
 // evictChanged evicts the sessions that a committed change concerns.
 func (c *sessionCache) evictChanged(change room.Change) {
-	if len(change.Left)+len(change.Renewed)+len(change.Ended)+len(change.Opened) == 0 {
+	if len(change.Left)+len(change.Renewed)+len(change.Renamed)+len(change.Ended)+len(change.Opened) == 0 {
 		return
 	}
 	c.mu.Lock()
@@ -134,6 +134,9 @@ func (c *sessionCache) evictChanged(change room.Change) {
 	}
 	for _, renewed := range change.Renewed {
 		c.remove(renewed.Session)
+	}
+	for _, renamed := range change.Renamed {
+		c.remove(renamed)
 	}
 	for _, ended := range change.Ended {
 		c.remove(ended.Session)

@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"errors"
+	"fmt"
 	"testing"
 	"time"
 
@@ -85,7 +86,7 @@ func TestSessionCacheOfSingleNode(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{})
 	alice := newCachedSession(t, f, "alice", 1)
-	query[string](t, f, "UPDATE sessions SET user_name = 'Alice Liddell' WHERE session_id = $1 RETURNING user_name", alice.ID)
+	query[string](t, f, "UPDATE profiles SET user_name = 'Alice Liddell' WHERE user_id = $1 RETURNING user_name", alice.User.ID)
 	for second := range 70 {
 		s, err := f.SessionByKey(t.Context(), room.KeyHash{1})
 		if err != nil {
@@ -108,7 +109,7 @@ func TestSessionCacheOfTrustedNodes(t *testing.T) {
 	alice := newCachedSession(t, f, "alice", 1)
 	renamed := func(name string) {
 		t.Helper()
-		query[string](t, f, "UPDATE sessions SET user_name = $2 WHERE session_id = $1 RETURNING user_name", alice.ID, name)
+		query[string](t, f, "UPDATE profiles SET user_name = $2 WHERE user_id = $1 RETURNING user_name", alice.User.ID, name)
 	}
 	name := func() string {
 		t.Helper()
@@ -139,10 +140,12 @@ func TestSessionCacheOfTrustedNodes(t *testing.T) {
 	}
 	f.HeardAll()
 	name()
-	f.Heard(room.Change{Left: []room.Left{{Session: alice.ID}}})
-	renamed("Alice")
-	if got := name(); got != "Alice" {
-		t.Errorf("after a change of another node: the name is %q", got)
+	for i, change := range []room.Change{{Left: []room.Left{{Session: alice.ID}}}, {Renamed: []room.SessionID{alice.ID}}} {
+		f.Heard(change)
+		renamed(fmt.Sprint("Alice ", i))
+		if got := name(); got != fmt.Sprint("Alice ", i) {
+			t.Errorf("after %+v of another node: the name is %q", change, got)
+		}
 	}
 }
 
@@ -151,7 +154,7 @@ func newCachedSession(t *testing.T, f fixture, user room.UserID, key byte) room.
 	t.Helper()
 	s := newSession(t, f.Store, string(user))
 	s.ID = room.SessionID(uuid.NewString())
-	if err := f.CreateSession(t.Context(), as(s), s, room.KeyHash{key}, room.KeyHash{key, 1}); err != nil {
+	if _, err := f.CreateSession(t.Context(), as(s), s, named(s), room.KeyHash{key}, room.KeyHash{key, 1}); err != nil {
 		t.Fatal(err)
 	}
 	cached, err := f.SessionByKey(t.Context(), room.KeyHash{key})

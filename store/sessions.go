@@ -12,8 +12,11 @@ import (
 	"parlor/room"
 )
 
-const sessionColumns = `session_id, user_id, user_name, device, grants, peers, media, inbox, created_at, token_expires_at,
-	token_issued_at, detached_at, ended_at, coalesce(end_reason, '')`
+// sessionColumns has the name of the user's profile. Without one, it is the name at the login.
+const sessionColumns = `session_id, user_id,
+	coalesce((SELECT p.user_name FROM profiles p WHERE p.user_id = sessions.user_id LIMIT 1), user_name),
+	device, grants, peers, media, profile, inbox, created_at, token_expires_at, token_issued_at,
+	detached_at, ended_at, coalesce(end_reason, '')`
 
 // notEnded is the condition that a session has not ended, for a session that is found by its ID.
 // With IS NULL alone, a plan for an empty table may read an index of all such sessions.
@@ -23,18 +26,18 @@ func scanSession(row pgx.Row) (room.Session, error) {
 	var (
 		s                room.Session
 		grants, peers    []byte
-		media            bool
+		media, profile   bool
 		issued           *time.Time
 		detached, ended  *time.Time
 		created, expires time.Time
 	)
-	err := row.Scan(&s.ID, &s.User.ID, &s.User.Name, &s.Device, &grants, &peers, &media, &s.Inbox, &created, &expires,
+	err := row.Scan(&s.ID, &s.User.ID, &s.User.Name, &s.Device, &grants, &peers, &media, &profile, &s.Inbox, &created, &expires,
 		&issued, &detached, &ended, &s.EndReason)
 	if err != nil {
 		return room.Session{}, err
 	}
 	if grants != nil {
-		s.Grants = &room.Grants{Media: media}
+		s.Grants = &room.Grants{Media: media, Profile: profile}
 		if err := errors.Join(decodeGrants(grants, &s.Grants.Rooms), decodeGrants(peers, &s.Grants.Peers)); err != nil {
 			return room.Session{}, fmt.Errorf("grants of session %s: %w", s.ID, err)
 		}
@@ -54,62 +57,80 @@ func decodeGrants[T any](column []byte, list *[]T) error {
 
 // grantsColumns returns the columns of grants. rooms is NULL only if the token names no grants,
 // which means that nothing is restricted.
-func grantsColumns(g *room.Grants) (rooms, peers []byte, media bool, err error) {
+func grantsColumns(g *room.Grants) (rooms, peers []byte, err error) {
 	if g == nil {
-		return nil, nil, false, nil
+		return nil, nil, nil
 	}
 	rooms, err = json.Marshal(append([]room.Grant{}, g.Rooms...))
 	if err == nil {
 		peers, err = json.Marshal(append([]room.UserID{}, g.Peers...))
 	}
 	if err != nil {
-		return nil, nil, false, fmt.Errorf("encode grants: %w", err)
+		return nil, nil, fmt.Errorf("encode grants: %w", err)
 	}
-	return rooms, peers, g.Media, nil
+	return rooms, peers, nil
 }
 
 // CreateSession stores a new session with the hashes of its keys. The session is detached until its
-// stream is opened. The first session of a user creates the user's inbox. If the user then has more
-// sessions than allowed, the oldest are ended. Errors: room.ErrTokenVoid.
+// stream is opened. The first session of a user creates the user's inbox and profile. If the user
+// then has more sessions than allowed, the oldest are ended. naming is what the login says about the
+// name of the user; CreateSession changes the profile if it says something new, and returns it.
+// Errors: room.ErrTokenVoid.
 func (s *Store) CreateSession(
-	ctx context.Context, by room.Actor, session room.Session, key, streamKey room.KeyHash,
-) error {
-	grants, peers, media, err := grantsColumns(session.Grants)
+	ctx context.Context, by room.Actor, session room.Session, naming room.Naming, key, streamKey room.KeyHash,
+) (profile room.Profile, err error) {
+	grants, peers, err := grantsColumns(session.Grants)
 	if err != nil {
-		return err
+		return profile, err
 	}
 	created := s.now()
-	started, err := encodeBody(room.Started{
-		SessionID: session.ID, UserID: session.User.ID, UserName: session.User.Name, Device: session.Device,
-		StartedAt: room.InstantOf(created),
-	})
-	if err != nil {
-		return err
-	}
 	defer s.statuses.addUsers(session.User.ID)
-	return s.inTx(ctx, by, func(tx pgx.Tx) (room.Change, error) {
+	err = s.inTx(ctx, by, func(tx pgx.Tx) (room.Change, error) {
 		// This lock differs from the lock of the user for joins: that one is taken after the row of
 		// the session, and this one before it.
 		var b pgx.Batch
 		b.Queue(lockSessionList, session.User.ID)
 		queueVoidCheck(&b, session.User.ID, session.TokenIssuedAt)
+		var found []storedProfile
+		b.Queue(selectProfiles, []room.UserID{session.User.ID}).Query(func(rows pgx.Rows) (err error) {
+			found, err = pgx.CollectRows(rows, scanProfile)
+			return err
+		})
 		if err := sendBatch(ctx, tx, &b); err != nil {
 			return room.Change{}, err
 		}
-		_, err = tx.Exec(ctx, `
+		if len(found) > 0 {
+			profile = found[0].Profile
+		} else {
+			profile = room.Profile{User: room.User{ID: session.User.ID}}.LogIn(naming)
+		}
+		named := profile.LogIn(naming)
+		started, err := encodeBody(room.Started{
+			SessionID: session.ID, UserID: session.User.ID, UserName: named.Name, Device: session.Device,
+			StartedAt: room.InstantOf(created),
+		})
+		if err != nil {
+			return room.Change{}, err
+		}
+		b = pgx.Batch{}
+		b.Queue(`
 			WITH first AS (
 				INSERT INTO inboxes (user_id) SELECT $2 WHERE NOT EXISTS (SELECT FROM inboxes WHERE user_id = $2) RETURNING log
 			), told AS (
-				INSERT INTO user_events (kind, type, at, body) VALUES ('session', $13, $8, $14)
+				INSERT INTO user_events (kind, type, at, body) VALUES ('session', $14, $8, $15)
 			)
 			INSERT INTO sessions (session_id, user_id, user_name, device, grants, key_hash, stream_key_hash,
-				created_at, token_expires_at, detached_at, token_issued_at, peers, media, inbox)
-			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $8, $10, $11, $12,
+				created_at, token_expires_at, detached_at, token_issued_at, peers, media, profile, inbox)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $8, $10, $11, $12, $13,
 				coalesce((SELECT log FROM first), (SELECT log FROM inboxes WHERE user_id = $2)))`,
-			session.ID, session.User.ID, session.User.Name, session.Device, grants, key[:], streamKey[:],
-			created, session.TokenExpiresAt, nullTime(session.TokenIssuedAt), peers, media,
+			session.ID, session.User.ID, named.Name, session.Device, grants, key[:], streamKey[:],
+			created, session.TokenExpiresAt, nullTime(session.TokenIssuedAt), peers,
+			session.Grants.CheckMedia() == nil, session.Grants.CheckProfile() == nil,
 			room.TypeSessionStarted, string(started))
-		if err != nil {
+		if len(found) == 0 || !found[0].stored {
+			queueProfile(&b, profile)
+		}
+		if err := sendBatch(ctx, tx, &b); err != nil {
 			return room.Change{}, err
 		}
 		c, err := s.endOldestSessions(ctx, tx, session.User.ID)
@@ -118,6 +139,12 @@ func (s *Store) CreateSession(
 		}
 		return c, recordSeen(ctx, tx, []room.SessionID{session.ID}, created)
 	}, userKey(session.User.ID))
+	if err != nil || profile.LogIn(naming) == profile {
+		return profile, err
+	}
+	// This is another transaction, because it locks rooms after everything else. If it fails, so does
+	// the login, whose client tries it again.
+	return s.changeProfile(ctx, by, session.User.ID, func(p room.Profile) (room.Profile, error) { return p.LogIn(naming), nil })
 }
 
 // endOldestSessions ends the sessions of a user that exceed the limit.
@@ -191,14 +218,15 @@ func (s *Store) RenewSession(ctx context.Context, by room.Actor, claims room.Cla
 		if session, err = session.Renew(claims); err != nil {
 			return room.Change{}, err
 		}
-		grants, peers, media, err := grantsColumns(session.Grants)
+		grants, peers, err := grantsColumns(session.Grants)
 		if err != nil {
 			return room.Change{}, err
 		}
 		var b pgx.Batch
 		queueVoidCheck(&b, session.User.ID, session.TokenIssuedAt)
-		b.Queue(`UPDATE sessions SET token_expires_at = $2, token_issued_at = $3, grants = $4, peers = $5, media = $6
-			WHERE session_id = $1`, id, session.TokenExpiresAt, nullTime(session.TokenIssuedAt), grants, peers, media)
+		b.Queue(`UPDATE sessions SET token_expires_at = $2, token_issued_at = $3, grants = $4, peers = $5, media = $6, profile = $7
+			WHERE session_id = $1`, id, session.TokenExpiresAt, nullTime(session.TokenIssuedAt), grants, peers,
+			session.Grants.CheckMedia() == nil, session.Grants.CheckProfile() == nil)
 		if err := sendBatch(ctx, tx, &b); err != nil {
 			return room.Change{}, err
 		}

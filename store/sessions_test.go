@@ -26,7 +26,7 @@ func TestSessionByKeys(t *testing.T) {
 	session.TokenExpiresAt = session.CreatedAt.Add(time.Hour)
 	session.TokenIssuedAt = session.CreatedAt.Add(-time.Minute)
 	key, streamKey := randomKey(t), randomKey(t)
-	if err := f.CreateSession(t.Context(), as(session), session, key, streamKey); err != nil {
+	if _, err := f.CreateSession(t.Context(), as(session), session, named(session), key, streamKey); err != nil {
 		t.Fatal(err)
 	}
 	session.Inbox = query[room.LogID](t, f, "SELECT log FROM inboxes WHERE user_id = 'alice'")
@@ -202,7 +202,7 @@ func TestVoidTokensDuringLogins(t *testing.T) {
 					ID: room.SessionID(uuid.Must(uuid.NewV7()).String()), User: room.User{ID: user, Name: "User"},
 					TokenExpiresAt: f.clock.Now().Add(time.Hour), TokenIssuedAt: issued,
 				}
-				if err := f.CreateSession(t.Context(), as(session), session, randomKey(t), randomKey(t)); err != nil && !errors.Is(err, room.ErrTokenVoid) {
+				if _, err := f.CreateSession(t.Context(), as(session), session, named(session), randomKey(t), randomKey(t)); err != nil && !errors.Is(err, room.ErrTokenVoid) {
 					t.Errorf("logging in: %v", err)
 				}
 			})

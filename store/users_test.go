@@ -115,7 +115,8 @@ func TestLoginWhileUserIsDeleted(t *testing.T) {
 		session.TokenExpiresAt = year
 		both := []func() error{
 			func() error {
-				return f.CreateSession(t.Context(), as(session), session, room.KeyHash{1}, room.KeyHash{2})
+				_, err := f.CreateSession(t.Context(), as(session), session, named(session), room.KeyHash{1}, room.KeyHash{2})
+				return err
 			},
 			func() error { return f.Sweep(t.Context()) },
 		}

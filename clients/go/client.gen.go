@@ -703,6 +703,7 @@ const (
 	ProblemCodeMessageNotFound         ProblemCode = "message_not_found"
 	ProblemCodeMessageToSelf           ProblemCode = "message_to_self"
 	ProblemCodeMethodNotAllowed        ProblemCode = "method_not_allowed"
+	ProblemCodeNameSigned              ProblemCode = "name_signed"
 	ProblemCodeNoHistory               ProblemCode = "no_history"
 	ProblemCodeNotAdmin                ProblemCode = "not_admin"
 	ProblemCodeNotFound                ProblemCode = "not_found"
@@ -737,6 +738,7 @@ const (
 	ProblemCodeTooManyJoins            ProblemCode = "too_many_joins"
 	ProblemCodeTooManyLogins           ProblemCode = "too_many_logins"
 	ProblemCodeTooManyMessages         ProblemCode = "too_many_messages"
+	ProblemCodeTooManyProfileChanges   ProblemCode = "too_many_profile_changes"
 	ProblemCodeTooManyRooms            ProblemCode = "too_many_rooms"
 	ProblemCodeTooManyRoomsCreated     ProblemCode = "too_many_rooms_created"
 	ProblemCodeTooManyStatusChanges    ProblemCode = "too_many_status_changes"
@@ -821,6 +823,8 @@ func (e ProblemCode) Valid() bool {
 		return true
 	case ProblemCodeMethodNotAllowed:
 		return true
+	case ProblemCodeNameSigned:
+		return true
 	case ProblemCodeNoHistory:
 		return true
 	case ProblemCodeNotAdmin:
@@ -888,6 +892,8 @@ func (e ProblemCode) Valid() bool {
 	case ProblemCodeTooManyLogins:
 		return true
 	case ProblemCodeTooManyMessages:
+		return true
+	case ProblemCodeTooManyProfileChanges:
 		return true
 	case ProblemCodeTooManyRooms:
 		return true
@@ -1679,6 +1685,12 @@ type AudioMessageRequest struct {
 
 // AudioMessageRequestKind defines model for AudioMessageRequest.Kind.
 type AudioMessageRequestKind string
+
+// AvatarURL The URL of the user's picture: absolute, with `http` or `https`, in ASCII, at most 500 bytes.
+// The server does not read it. Absent if there is none.
+//
+// Example: https://cdn.example.com/alice.png
+type AvatarURL = string
 
 // BanListReply The bans of a room.
 type BanListReply struct {
@@ -2654,6 +2666,13 @@ type MediaReply struct {
 
 // Member A user who is in a room. No member has an earlier `joinedAt` than a member who joined before.
 type Member struct {
+	// AvatarURL The URL of the user's picture: absolute, with `http` or `https`, in ASCII, at most 500 bytes.
+	// The server does not read it. Absent if there is none.
+	//
+	//
+	// Example: https://cdn.example.com/alice.png
+	AvatarURL *AvatarURL `json:"avatarURL,omitempty"`
+
 	// JoinedAt A time in RFC 3339, always in UTC and with three decimals, so that times sort as text.
 	//
 	//
@@ -3182,6 +3201,59 @@ type Problem struct {
 
 // ProblemCode The error, for programs. A code never changes its meaning.
 type ProblemCode string
+
+// Profile What a user shows to other users.
+type Profile struct {
+	// AvatarURL The URL of the user's picture: absolute, with `http` or `https`, in ASCII, at most 500 bytes.
+	// The server does not read it. Absent if there is none.
+	//
+	//
+	// Example: https://cdn.example.com/alice.png
+	AvatarURL *AvatarURL `json:"avatarURL,omitempty"`
+
+	// UserExtendedData Text of the application about the user, such as JSON: at most 2,048 bytes. Absent if it is
+	// empty.
+	//
+	//
+	// Example: {"level":7}
+	UserExtendedData *UserExtendedData `json:"userExtendedData,omitempty"`
+
+	// UserID The ID that the application gives to a user: 1 to 64 ASCII letters, digits, punctuation
+	// characters and spaces, with no space at its beginning or end, and without the segments `.`
+	// and `..` between slashes or backslashes.
+	//
+	//
+	// Example: alice
+	UserID UserID `json:"userID"`
+
+	// UserName The name of a user, for display; at most 256 bytes.
+	//
+	// Example: Alice
+	UserName UserName `json:"userName"`
+}
+
+// ProfileReply defines model for ProfileReply.
+type ProfileReply struct {
+	// Profile What a user shows to other users.
+	Profile Profile `json:"profile"`
+}
+
+// ProfileUpdatedEvent The profile of the session's user was changed: by this session, another session of the user,
+// a login with another name, or an admin.
+type ProfileUpdatedEvent struct {
+	// Profile What a user shows to other users.
+	Profile Profile `json:"profile"`
+
+	// Seq The number of an event in its log, counted from 1 without gaps.
+	Seq Seq `json:"seq"`
+}
+
+// QueryUsersReply defines model for QueryUsersReply.
+type QueryUsersReply struct {
+	// ErrorUserList The users who do not exist.
+	ErrorUserList []UserID  `json:"errorUserList"`
+	UserList      []Profile `json:"userList"`
+}
 
 // QuotedAudio A message of kind `audio`, as quoted by its sender.
 type QuotedAudio struct {
@@ -4814,6 +4886,29 @@ type UpdateMemberAttributesRequest struct {
 	UserIDs []UserID `json:"userIDs"`
 }
 
+// UpdateProfileRequest What changes. There must be at least one field. An empty `avatarURL` or `userExtendedData`
+// removes it.
+type UpdateProfileRequest struct {
+	// AvatarURL The URL of the user's picture: absolute, with `http` or `https`, in ASCII, at most 500 bytes.
+	// The server does not read it. Absent if there is none.
+	//
+	//
+	// Example: https://cdn.example.com/alice.png
+	AvatarURL *AvatarURL `json:"avatarURL,omitempty"`
+
+	// UserExtendedData Text of the application about the user, such as JSON: at most 2,048 bytes. Absent if it is
+	// empty.
+	//
+	//
+	// Example: {"level":7}
+	UserExtendedData *UserExtendedData `json:"userExtendedData,omitempty"`
+
+	// UserName The name of a user, for display; at most 256 bytes.
+	//
+	// Example: Alice
+	UserName *UserName `json:"userName,omitempty"`
+}
+
 // UpdateRoomAttributesReply The version after the change, and the keys that were not changed.
 type UpdateRoomAttributesReply struct {
 	// ErrorKeys The keys, in order, that were not changed because they belong to other users.
@@ -4890,12 +4985,40 @@ type User struct {
 // Example: {"seat":3}
 type UserData = string
 
+// UserExtendedData Text of the application about the user, such as JSON: at most 2,048 bytes. Absent if it is
+// empty.
+//
+// Example: {"level":7}
+type UserExtendedData = string
+
 // UserID The ID that the application gives to a user: 1 to 64 ASCII letters, digits, punctuation
 // characters and spaces, with no space at its beginning or end, and without the segments `.`
 // and `..` between slashes or backslashes.
 //
 // Example: alice
 type UserID = string
+
+// UserInfoUpdatedEvent Members changed their profiles. A room whose `memberEvents` are not `names` does not publish
+// it.
+type UserInfoUpdatedEvent struct {
+	// Generation Identifies one lifetime of a room. A room that is destroyed and created again has a new
+	// generation.
+	Generation Generation `json:"generation"`
+
+	// RoomID The ID that the application gives to a room: 1 to 128 ASCII letters, digits, punctuation
+	// characters and spaces, with no space at its beginning or end, and without the segments `.`
+	// and `..` between slashes or backslashes.
+	//
+	//
+	// Example: class#1
+	RoomID RoomID `json:"roomID"`
+
+	// Seq The number of an event in its log, counted from 1 without gaps.
+	Seq Seq `json:"seq"`
+
+	// UserList The new profiles, with all their fields.
+	UserList []Profile `json:"userList"`
+}
 
 // UserListReply A page of users.
 type UserListReply struct {
@@ -4959,9 +5082,9 @@ type UserStatusUpdatedEvent struct {
 //
 // A token without grants allows everything, except kicking members and changing the settings
 // of rooms. A token with any of the
-// claims `rooms`, `peers` and `media` allows only what they grant.
+// claims `rooms`, `peers`, `media` and `updateProfile` allows only what they grant.
 //
-// Example: {"aud":["parlor"],"exp":1795456800,"iat":1795453200,"iss":"https://id.example.com","media":true,"name":"Guest 17","nbf":1795453200,"peers":["alice","support-*"],"rooms":[{"attributes":true,"create":true,"join":true,"kick":true,"roomID":"class-7","send":true,"settings":true},{"join":true,"roomID":"hall-*"}],"sub":"guest-17"}
+// Example: {"aud":["parlor"],"exp":1795456800,"iat":1795453200,"iss":"https://id.example.com","media":true,"name":"Guest 17","nbf":1795453200,"peers":["alice","support-*"],"rooms":[{"attributes":true,"create":true,"join":true,"kick":true,"roomID":"class-7","send":true,"settings":true},{"join":true,"roomID":"hall-*"}],"sub":"guest-17","updateProfile":true}
 type UserTokenClaims struct {
 	// Aud The applications that the token is for; one string counts as a list of one. Must contain
 	// that of the server, if it is configured with one.
@@ -4999,6 +5122,9 @@ type UserTokenClaims struct {
 
 	// Sub The user.
 	Sub UserID `json:"sub"`
+
+	// UpdateProfile Whether the user may call `updateProfile`.
+	UpdateProfile *bool `json:"updateProfile,omitempty"`
 }
 
 // VideoContent The content of a message of kind `video`; absent if it was recalled.
@@ -5607,6 +5733,12 @@ type ListStatusesParams struct {
 	UserID StatusUsers `form:"userID" json:"userID"`
 }
 
+// QueryUsersParams defines parameters for QueryUsers.
+type QueryUsersParams struct {
+	// UserID The users. Each is returned once.
+	UserID []UserID `form:"userID" json:"userID"`
+}
+
 // ListPeerMessagesParams defines parameters for ListPeerMessages.
 type ListPeerMessagesParams struct {
 	// Before Return only messages with a smaller seq, those closest to it first.
@@ -5646,6 +5778,9 @@ type AdminSendMessageJSONRequestBody = AdminSendMessageRequest
 // AdminSendPeerMessageJSONRequestBody defines body for AdminSendPeerMessage for application/json ContentType.
 type AdminSendPeerMessageJSONRequestBody = AdminSendMessageRequest
 
+// AdminUpdateProfileJSONRequestBody defines body for AdminUpdateProfile for application/json ContentType.
+type AdminUpdateProfileJSONRequestBody = UpdateProfileRequest
+
 // AdminVoidTokensJSONRequestBody defines body for AdminVoidTokens for application/json ContentType.
 type AdminVoidTokensJSONRequestBody = VoidTokensRequest
 
@@ -5654,6 +5789,9 @@ type ReadConversationJSONRequestBody = ReadConversationRequest
 
 // UploadMediaMultipartRequestBody defines body for UploadMedia for multipart/form-data ContentType.
 type UploadMediaMultipartRequestBody UploadMediaMultipartBody
+
+// UpdateProfileJSONRequestBody defines body for UpdateProfile for application/json ContentType.
+type UpdateProfileJSONRequestBody = UpdateProfileRequest
 
 // CreateRoomJSONRequestBody defines body for CreateRoom for application/json ContentType.
 type CreateRoomJSONRequestBody = CreateRoomRequest
@@ -7753,6 +7891,33 @@ type ClientInterface interface {
 	// Corresponds with POST /v1/admin/users/{userID}/messages (the `AdminSendPeerMessage` operationId).
 	AdminSendPeerMessage(ctx context.Context, userID PathUserID, body AdminSendPeerMessageJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// AdminGetProfile Get the profile of a user
+	//
+	// As `queryUsers` for one user.
+	//
+	// Corresponds with GET /v1/admin/users/{userID}/profile (the `AdminGetProfile` operationId).
+	AdminGetProfile(ctx context.Context, userID PathUserID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// AdminUpdateProfileWithBody Change the profile of a user
+	//
+	// As `updateProfile` by the user, also if names are signed. The user must have logged in
+	// before. A later login with another name changes the name again.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with PATCH /v1/admin/users/{userID}/profile (the `AdminUpdateProfile` operationId).
+	AdminUpdateProfileWithBody(ctx context.Context, userID PathUserID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// AdminUpdateProfile Change the profile of a user
+	//
+	// As `updateProfile` by the user, also if names are signed. The user must have logged in
+	// before. A later login with another name changes the name again.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with PATCH /v1/admin/users/{userID}/profile (the `AdminUpdateProfile` operationId).
+	AdminUpdateProfile(ctx context.Context, userID PathUserID, body AdminUpdateProfileJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// AdminListUserRooms List the rooms that a user is in
 	//
 	// Returns the rooms that at least one session of the user is in.
@@ -8053,6 +8218,46 @@ type ClientInterface interface {
 	// Corresponds with HEAD /v1/media/{mediaID}/{fileName} (the `HeadMedia` operationId).
 	HeadMedia(ctx context.Context, mediaID PathMediaID, fileName string, params *HeadMediaParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// UpdateProfileWithBody Change the own name, avatar or extended data
+	//
+	// Changes the fields that the request has. The change applies to all sessions of the user: to
+	// the messages that they send from now on, and to the lists of members. The rooms that the user
+	// is in publish it as `userInfoUpdated`, as far as they publish names of members
+	// (`memberEvents`); all sessions of the user receive `profileUpdated`. If nothing changes, no
+	// event is published.
+	//
+	// The name is that of the newest login that gave one, or of this call if it is newer. A name
+	// in a token counts once: a login with the same name in the token does not undo this call.
+	//
+	// If the caller's token has grants, it needs `updateProfile`. With `PARLOR_SIGNED_NAMES`, a
+	// user whose tokens have a name cannot change it (`name_signed`). A user can change the
+	// profile 10 times a minute by default (`PARLOR_PROFILE_RATE`).
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with PATCH /v1/profile (the `UpdateProfile` operationId).
+	UpdateProfileWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// UpdateProfile Change the own name, avatar or extended data
+	//
+	// Changes the fields that the request has. The change applies to all sessions of the user: to
+	// the messages that they send from now on, and to the lists of members. The rooms that the user
+	// is in publish it as `userInfoUpdated`, as far as they publish names of members
+	// (`memberEvents`); all sessions of the user receive `profileUpdated`. If nothing changes, no
+	// event is published.
+	//
+	// The name is that of the newest login that gave one, or of this call if it is newer. A name
+	// in a token counts once: a login with the same name in the token does not undo this call.
+	//
+	// If the caller's token has grants, it needs `updateProfile`. With `PARLOR_SIGNED_NAMES`, a
+	// user whose tokens have a name cannot change it (`name_signed`). A user can change the
+	// profile 10 times a minute by default (`PARLOR_PROFILE_RATE`).
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with PATCH /v1/profile (the `UpdateProfile` operationId).
+	UpdateProfile(ctx context.Context, body UpdateProfileJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// CreateRoomWithBody Create a room and join it
 	//
 	// The caller becomes the first member of the room. Use `enterRoom` if the room may already
@@ -8305,8 +8510,9 @@ type ClientInterface interface {
 	// 3. Apply the events of that generation whose `seq` is greater than the noted one, in their
 	//    order: those that arrived while the pages were read, and then each new one. A user who
 	//    joined replaces the entry with the same `userID`; a user who left removes it. A
-	//    `userData` in `roomMemberAttributesUpdated` replaces that of a member, and
-	//    `memberReconnecting` and `memberReconnected` change the `state`.
+	//    `userData` in `roomMemberAttributesUpdated` replaces that of a member,
+	//    `memberReconnecting` and `memberReconnected` change the `state`, and `userInfoUpdated`
+	//    changes the `userName` and the `avatarURL`.
 	//
 	// If a later page has another `generation`, the room was destroyed and created again
 	// meanwhile: begin again. Begin again also after a `roomMemberCountUpdated` with the
@@ -8434,9 +8640,11 @@ type ClientInterface interface {
 	// Starts a session for the user that the token names. The `sessionKey` and the `streamURL` are
 	// returned only here; the server stores nothing but their hashes.
 	//
-	// The name of the user is the `userName` of the request, or else the `name` in the token, or
-	// else the userID. The operator may let the name in the token win (`PARLOR_SIGNED_NAMES`); the
-	// reply contains the one that is used.
+	// A user has one name in all sessions. A login with a `userName` changes it; so does one with a
+	// `name` in the token that is not that of the user's previous token, if the request has no
+	// `userName`. A user whom neither has named yet has the userID as the name. The operator may
+	// let the name in the token win, always (`PARLOR_SIGNED_NAMES`). The reply contains the name.
+	// Between logins, `updateProfile` changes it.
 	//
 	// Takes any type of body and a specified content type.
 	//
@@ -8448,9 +8656,11 @@ type ClientInterface interface {
 	// Starts a session for the user that the token names. The `sessionKey` and the `streamURL` are
 	// returned only here; the server stores nothing but their hashes.
 	//
-	// The name of the user is the `userName` of the request, or else the `name` in the token, or
-	// else the userID. The operator may let the name in the token win (`PARLOR_SIGNED_NAMES`); the
-	// reply contains the one that is used.
+	// A user has one name in all sessions. A login with a `userName` changes it; so does one with a
+	// `name` in the token that is not that of the user's previous token, if the request has no
+	// `userName`. A user whom neither has named yet has the userID as the name. The operator may
+	// let the name in the token win, always (`PARLOR_SIGNED_NAMES`). The reply contains the name.
+	// Between logins, `updateProfile` changes it.
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -8635,6 +8845,14 @@ type ClientInterface interface {
 	//
 	// Corresponds with GET /v1/statuses (the `ListStatuses` operationId).
 	ListStatuses(ctx context.Context, params *ListStatusesParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// QueryUsers Get the profiles of users
+	//
+	// Any user may ask for the profiles of any users whose IDs they know. A user exists from the
+	// first login on, and has a profile whether or not a session is open.
+	//
+	// Corresponds with GET /v1/users (the `QueryUsers` operationId).
+	QueryUsers(ctx context.Context, params *QueryUsersParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListPeerMessages List the messages exchanged with a user
 	//
@@ -9440,6 +9658,63 @@ func (c *Client) AdminSendPeerMessage(ctx context.Context, userID PathUserID, bo
 	return c.Client.Do(req)
 }
 
+// AdminGetProfile Get the profile of a user
+//
+// As `queryUsers` for one user.
+//
+// Corresponds with GET /v1/admin/users/{userID}/profile (the `AdminGetProfile` operationId).
+func (c *Client) AdminGetProfile(ctx context.Context, userID PathUserID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewAdminGetProfileRequest(c.Server, userID)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// AdminUpdateProfileWithBody Change the profile of a user
+//
+// As `updateProfile` by the user, also if names are signed. The user must have logged in
+// before. A later login with another name changes the name again.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with PATCH /v1/admin/users/{userID}/profile (the `AdminUpdateProfile` operationId).
+func (c *Client) AdminUpdateProfileWithBody(ctx context.Context, userID PathUserID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewAdminUpdateProfileRequestWithBody(c.Server, userID, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// AdminUpdateProfile Change the profile of a user
+//
+// As `updateProfile` by the user, also if names are signed. The user must have logged in
+// before. A later login with another name changes the name again.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with PATCH /v1/admin/users/{userID}/profile (the `AdminUpdateProfile` operationId).
+func (c *Client) AdminUpdateProfile(ctx context.Context, userID PathUserID, body AdminUpdateProfileJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewAdminUpdateProfileRequest(c.Server, userID, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // AdminListUserRooms List the rooms that a user is in
 //
 // Returns the rooms that at least one session of the user is in.
@@ -9990,6 +10265,66 @@ func (c *Client) HeadMedia(ctx context.Context, mediaID PathMediaID, fileName st
 	return c.Client.Do(req)
 }
 
+// UpdateProfileWithBody Change the own name, avatar or extended data
+//
+// Changes the fields that the request has. The change applies to all sessions of the user: to
+// the messages that they send from now on, and to the lists of members. The rooms that the user
+// is in publish it as `userInfoUpdated`, as far as they publish names of members
+// (`memberEvents`); all sessions of the user receive `profileUpdated`. If nothing changes, no
+// event is published.
+//
+// The name is that of the newest login that gave one, or of this call if it is newer. A name
+// in a token counts once: a login with the same name in the token does not undo this call.
+//
+// If the caller's token has grants, it needs `updateProfile`. With `PARLOR_SIGNED_NAMES`, a
+// user whose tokens have a name cannot change it (`name_signed`). A user can change the
+// profile 10 times a minute by default (`PARLOR_PROFILE_RATE`).
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with PATCH /v1/profile (the `UpdateProfile` operationId).
+func (c *Client) UpdateProfileWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUpdateProfileRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// UpdateProfile Change the own name, avatar or extended data
+//
+// Changes the fields that the request has. The change applies to all sessions of the user: to
+// the messages that they send from now on, and to the lists of members. The rooms that the user
+// is in publish it as `userInfoUpdated`, as far as they publish names of members
+// (`memberEvents`); all sessions of the user receive `profileUpdated`. If nothing changes, no
+// event is published.
+//
+// The name is that of the newest login that gave one, or of this call if it is newer. A name
+// in a token counts once: a login with the same name in the token does not undo this call.
+//
+// If the caller's token has grants, it needs `updateProfile`. With `PARLOR_SIGNED_NAMES`, a
+// user whose tokens have a name cannot change it (`name_signed`). A user can change the
+// profile 10 times a minute by default (`PARLOR_PROFILE_RATE`).
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with PATCH /v1/profile (the `UpdateProfile` operationId).
+func (c *Client) UpdateProfile(ctx context.Context, body UpdateProfileJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUpdateProfileRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // CreateRoomWithBody Create a room and join it
 //
 // The caller becomes the first member of the room. Use `enterRoom` if the room may already
@@ -10422,8 +10757,9 @@ func (c *Client) UpdateMemberAttributes(ctx context.Context, roomID PathRoomID, 
 //  3. Apply the events of that generation whose `seq` is greater than the noted one, in their
 //     order: those that arrived while the pages were read, and then each new one. A user who
 //     joined replaces the entry with the same `userID`; a user who left removes it. A
-//     `userData` in `roomMemberAttributesUpdated` replaces that of a member, and
-//     `memberReconnecting` and `memberReconnected` change the `state`.
+//     `userData` in `roomMemberAttributesUpdated` replaces that of a member,
+//     `memberReconnecting` and `memberReconnected` change the `state`, and `userInfoUpdated`
+//     changes the `userName` and the `avatarURL`.
 //
 // If a later page has another `generation`, the room was destroyed and created again
 // meanwhile: begin again. Begin again also after a `roomMemberCountUpdated` with the
@@ -10631,9 +10967,11 @@ func (c *Client) SwitchRoom(ctx context.Context, roomID PathRoomID, body SwitchR
 // Starts a session for the user that the token names. The `sessionKey` and the `streamURL` are
 // returned only here; the server stores nothing but their hashes.
 //
-// The name of the user is the `userName` of the request, or else the `name` in the token, or
-// else the userID. The operator may let the name in the token win (`PARLOR_SIGNED_NAMES`); the
-// reply contains the one that is used.
+// A user has one name in all sessions. A login with a `userName` changes it; so does one with a
+// `name` in the token that is not that of the user's previous token, if the request has no
+// `userName`. A user whom neither has named yet has the userID as the name. The operator may
+// let the name in the token win, always (`PARLOR_SIGNED_NAMES`). The reply contains the name.
+// Between logins, `updateProfile` changes it.
 //
 // Takes any type of body and a specified content type.
 //
@@ -10655,9 +10993,11 @@ func (c *Client) CreateSessionWithBody(ctx context.Context, contentType string, 
 // Starts a session for the user that the token names. The `sessionKey` and the `streamURL` are
 // returned only here; the server stores nothing but their hashes.
 //
-// The name of the user is the `userName` of the request, or else the `name` in the token, or
-// else the userID. The operator may let the name in the token win (`PARLOR_SIGNED_NAMES`); the
-// reply contains the one that is used.
+// A user has one name in all sessions. A login with a `userName` changes it; so does one with a
+// `name` in the token that is not that of the user's previous token, if the request has no
+// `userName`. A user whom neither has named yet has the userID as the name. The operator may
+// let the name in the token win, always (`PARLOR_SIGNED_NAMES`). The reply contains the name.
+// Between logins, `updateProfile` changes it.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -10983,6 +11323,24 @@ func (c *Client) SubscribeStatuses(ctx context.Context, body SubscribeStatusesJS
 // Corresponds with GET /v1/statuses (the `ListStatuses` operationId).
 func (c *Client) ListStatuses(ctx context.Context, params *ListStatusesParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewListStatusesRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// QueryUsers Get the profiles of users
+//
+// Any user may ask for the profiles of any users whose IDs they know. A user exists from the
+// first login on, and has a profile whether or not a session is open.
+//
+// Corresponds with GET /v1/users (the `QueryUsers` operationId).
+func (c *Client) QueryUsers(ctx context.Context, params *QueryUsersParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewQueryUsersRequest(c.Server, params)
 	if err != nil {
 		return nil, err
 	}
@@ -12627,6 +12985,87 @@ func NewAdminSendPeerMessageRequestWithBody(server string, userID PathUserID, co
 	return req, nil
 }
 
+// NewAdminGetProfileRequest constructs an http.Request for the AdminGetProfile method
+func NewAdminGetProfileRequest(server string, userID PathUserID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "userID", userID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/admin/users/%s/profile", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewAdminUpdateProfileRequest calls the generic AdminUpdateProfile builder with application/json body
+func NewAdminUpdateProfileRequest(server string, userID PathUserID, body AdminUpdateProfileJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewAdminUpdateProfileRequestWithBody(server, userID, "application/json", bodyReader)
+}
+
+// NewAdminUpdateProfileRequestWithBody constructs an http.Request for the AdminUpdateProfile method, with any body, and a specified content type
+func NewAdminUpdateProfileRequestWithBody(server string, userID PathUserID, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "userID", userID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/admin/users/%s/profile", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPatch, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
 // NewAdminListUserRoomsRequest constructs an http.Request for the AdminListUserRooms method
 func NewAdminListUserRoomsRequest(server string, userID PathUserID) (*http.Request, error) {
 	var err error
@@ -13804,6 +14243,46 @@ func NewHeadMediaRequest(server string, mediaID PathMediaID, fileName string, pa
 	if err != nil {
 		return nil, err
 	}
+
+	return req, nil
+}
+
+// NewUpdateProfileRequest calls the generic UpdateProfile builder with application/json body
+func NewUpdateProfileRequest(server string, body UpdateProfileJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewUpdateProfileRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewUpdateProfileRequestWithBody constructs an http.Request for the UpdateProfile method, with any body, and a specified content type
+func NewUpdateProfileRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/profile")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPatch, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
 
 	return req, nil
 }
@@ -15242,6 +15721,60 @@ func NewListStatusesRequest(server string, params *ListStatusesParams) (*http.Re
 	return req, nil
 }
 
+// NewQueryUsersRequest constructs an http.Request for the QueryUsers method
+func NewQueryUsersRequest(server string, params *QueryUsersParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/users")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.UserID != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "userID", params.UserID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "array", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 // NewListPeerMessagesRequest constructs an http.Request for the ListPeerMessages method
 func NewListPeerMessagesRequest(server string, userID PathPeerID, params *ListPeerMessagesParams) (*http.Request, error) {
 	var err error
@@ -15869,6 +16402,35 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with POST /v1/admin/users/{userID}/messages (the `AdminSendPeerMessage` operationId).
 	AdminSendPeerMessageWithResponse(ctx context.Context, userID PathUserID, body AdminSendPeerMessageJSONRequestBody, reqEditors ...RequestEditorFn) (*AdminSendPeerMessageResponse, error)
 
+	// AdminGetProfileWithResponse Get the profile of a user
+	//
+	// As `queryUsers` for one user.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/admin/users/{userID}/profile (the `AdminGetProfile` operationId).
+	AdminGetProfileWithResponse(ctx context.Context, userID PathUserID, reqEditors ...RequestEditorFn) (*AdminGetProfileResponse, error)
+
+	// AdminUpdateProfileWithBodyWithResponse Change the profile of a user
+	//
+	// As `updateProfile` by the user, also if names are signed. The user must have logged in
+	// before. A later login with another name changes the name again.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PATCH /v1/admin/users/{userID}/profile (the `AdminUpdateProfile` operationId).
+	AdminUpdateProfileWithBodyWithResponse(ctx context.Context, userID PathUserID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*AdminUpdateProfileResponse, error)
+
+	// AdminUpdateProfileWithResponse Change the profile of a user
+	//
+	// As `updateProfile` by the user, also if names are signed. The user must have logged in
+	// before. A later login with another name changes the name again.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PATCH /v1/admin/users/{userID}/profile (the `AdminUpdateProfile` operationId).
+	AdminUpdateProfileWithResponse(ctx context.Context, userID PathUserID, body AdminUpdateProfileJSONRequestBody, reqEditors ...RequestEditorFn) (*AdminUpdateProfileResponse, error)
+
 	// AdminListUserRoomsWithResponse List the rooms that a user is in
 	//
 	// Returns the rooms that at least one session of the user is in.
@@ -16205,6 +16767,46 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with HEAD /v1/media/{mediaID}/{fileName} (the `HeadMedia` operationId).
 	HeadMediaWithResponse(ctx context.Context, mediaID PathMediaID, fileName string, params *HeadMediaParams, reqEditors ...RequestEditorFn) (*HeadMediaResponse, error)
 
+	// UpdateProfileWithBodyWithResponse Change the own name, avatar or extended data
+	//
+	// Changes the fields that the request has. The change applies to all sessions of the user: to
+	// the messages that they send from now on, and to the lists of members. The rooms that the user
+	// is in publish it as `userInfoUpdated`, as far as they publish names of members
+	// (`memberEvents`); all sessions of the user receive `profileUpdated`. If nothing changes, no
+	// event is published.
+	//
+	// The name is that of the newest login that gave one, or of this call if it is newer. A name
+	// in a token counts once: a login with the same name in the token does not undo this call.
+	//
+	// If the caller's token has grants, it needs `updateProfile`. With `PARLOR_SIGNED_NAMES`, a
+	// user whose tokens have a name cannot change it (`name_signed`). A user can change the
+	// profile 10 times a minute by default (`PARLOR_PROFILE_RATE`).
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PATCH /v1/profile (the `UpdateProfile` operationId).
+	UpdateProfileWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateProfileResponse, error)
+
+	// UpdateProfileWithResponse Change the own name, avatar or extended data
+	//
+	// Changes the fields that the request has. The change applies to all sessions of the user: to
+	// the messages that they send from now on, and to the lists of members. The rooms that the user
+	// is in publish it as `userInfoUpdated`, as far as they publish names of members
+	// (`memberEvents`); all sessions of the user receive `profileUpdated`. If nothing changes, no
+	// event is published.
+	//
+	// The name is that of the newest login that gave one, or of this call if it is newer. A name
+	// in a token counts once: a login with the same name in the token does not undo this call.
+	//
+	// If the caller's token has grants, it needs `updateProfile`. With `PARLOR_SIGNED_NAMES`, a
+	// user whose tokens have a name cannot change it (`name_signed`). A user can change the
+	// profile 10 times a minute by default (`PARLOR_PROFILE_RATE`).
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PATCH /v1/profile (the `UpdateProfile` operationId).
+	UpdateProfileWithResponse(ctx context.Context, body UpdateProfileJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateProfileResponse, error)
+
 	// CreateRoomWithBodyWithResponse Create a room and join it
 	//
 	// The caller becomes the first member of the room. Use `enterRoom` if the room may already
@@ -16465,8 +17067,9 @@ type ClientWithResponsesInterface interface {
 	// 3. Apply the events of that generation whose `seq` is greater than the noted one, in their
 	//    order: those that arrived while the pages were read, and then each new one. A user who
 	//    joined replaces the entry with the same `userID`; a user who left removes it. A
-	//    `userData` in `roomMemberAttributesUpdated` replaces that of a member, and
-	//    `memberReconnecting` and `memberReconnected` change the `state`.
+	//    `userData` in `roomMemberAttributesUpdated` replaces that of a member,
+	//    `memberReconnecting` and `memberReconnected` change the `state`, and `userInfoUpdated`
+	//    changes the `userName` and the `avatarURL`.
 	//
 	// If a later page has another `generation`, the room was destroyed and created again
 	// meanwhile: begin again. Begin again also after a `roomMemberCountUpdated` with the
@@ -16602,9 +17205,11 @@ type ClientWithResponsesInterface interface {
 	// Starts a session for the user that the token names. The `sessionKey` and the `streamURL` are
 	// returned only here; the server stores nothing but their hashes.
 	//
-	// The name of the user is the `userName` of the request, or else the `name` in the token, or
-	// else the userID. The operator may let the name in the token win (`PARLOR_SIGNED_NAMES`); the
-	// reply contains the one that is used.
+	// A user has one name in all sessions. A login with a `userName` changes it; so does one with a
+	// `name` in the token that is not that of the user's previous token, if the request has no
+	// `userName`. A user whom neither has named yet has the userID as the name. The operator may
+	// let the name in the token win, always (`PARLOR_SIGNED_NAMES`). The reply contains the name.
+	// Between logins, `updateProfile` changes it.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -16616,9 +17221,11 @@ type ClientWithResponsesInterface interface {
 	// Starts a session for the user that the token names. The `sessionKey` and the `streamURL` are
 	// returned only here; the server stores nothing but their hashes.
 	//
-	// The name of the user is the `userName` of the request, or else the `name` in the token, or
-	// else the userID. The operator may let the name in the token win (`PARLOR_SIGNED_NAMES`); the
-	// reply contains the one that is used.
+	// A user has one name in all sessions. A login with a `userName` changes it; so does one with a
+	// `name` in the token that is not that of the user's previous token, if the request has no
+	// `userName`. A user whom neither has named yet has the userID as the name. The operator may
+	// let the name in the token win, always (`PARLOR_SIGNED_NAMES`). The reply contains the name.
+	// Between logins, `updateProfile` changes it.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -16819,6 +17426,16 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with GET /v1/statuses (the `ListStatuses` operationId).
 	ListStatusesWithResponse(ctx context.Context, params *ListStatusesParams, reqEditors ...RequestEditorFn) (*ListStatusesResponse, error)
+
+	// QueryUsersWithResponse Get the profiles of users
+	//
+	// Any user may ask for the profiles of any users whose IDs they know. A user exists from the
+	// first login on, and has a profile whether or not a session is open.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/users (the `QueryUsers` operationId).
+	QueryUsersWithResponse(ctx context.Context, params *QueryUsersParams, reqEditors ...RequestEditorFn) (*QueryUsersResponse, error)
 
 	// ListPeerMessagesWithResponse List the messages exchanged with a user
 	//
@@ -19339,6 +19956,193 @@ func (r AdminSendPeerMessageResponse) ContentType() string {
 	return ""
 }
 
+// AdminGetProfileResponse503Headers the declared response headers of an HTTP 503 response for AdminGetProfile
+type AdminGetProfileResponse503Headers struct {
+	RetryAfter *int
+}
+
+type AdminGetProfileResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *ProfileReply
+	// ApplicationproblemJSON400 the response for an HTTP 400 `application/problem+json` response
+	ApplicationproblemJSON400 *InvalidRequest
+	// ApplicationproblemJSON401 the response for an HTTP 401 `application/problem+json` response
+	ApplicationproblemJSON401 *AdminTokenRefused
+	// ApplicationproblemJSON403 the response for an HTTP 403 `application/problem+json` response
+	ApplicationproblemJSON403 *NotAdmin
+	// ApplicationproblemJSON404 the response for an HTTP 404 `application/problem+json` response
+	ApplicationproblemJSON404 *UserNotFound
+	// ApplicationproblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationproblemJSON503 *Unavailable
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *AdminGetProfileResponse503Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r AdminGetProfileResponse) GetJSON200() *ProfileReply {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
+func (r AdminGetProfileResponse) GetApplicationproblemJSON400() *InvalidRequest {
+	return r.ApplicationproblemJSON400
+}
+
+// GetApplicationproblemJSON401 returns the response for an HTTP 401 `application/problem+json` response
+func (r AdminGetProfileResponse) GetApplicationproblemJSON401() *AdminTokenRefused {
+	return r.ApplicationproblemJSON401
+}
+
+// GetApplicationproblemJSON403 returns the response for an HTTP 403 `application/problem+json` response
+func (r AdminGetProfileResponse) GetApplicationproblemJSON403() *NotAdmin {
+	return r.ApplicationproblemJSON403
+}
+
+// GetApplicationproblemJSON404 returns the response for an HTTP 404 `application/problem+json` response
+func (r AdminGetProfileResponse) GetApplicationproblemJSON404() *UserNotFound {
+	return r.ApplicationproblemJSON404
+}
+
+// GetApplicationproblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r AdminGetProfileResponse) GetApplicationproblemJSON503() *Unavailable {
+	return r.ApplicationproblemJSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r AdminGetProfileResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r AdminGetProfileResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r AdminGetProfileResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r AdminGetProfileResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// AdminUpdateProfileResponse503Headers the declared response headers of an HTTP 503 response for AdminUpdateProfile
+type AdminUpdateProfileResponse503Headers struct {
+	RetryAfter *int
+}
+
+type AdminUpdateProfileResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *ProfileReply
+	// ApplicationproblemJSON400 the response for an HTTP 400 `application/problem+json` response
+	ApplicationproblemJSON400 *InvalidRequest
+	// ApplicationproblemJSON401 the response for an HTTP 401 `application/problem+json` response
+	ApplicationproblemJSON401 *AdminTokenRefused
+	// ApplicationproblemJSON403 the response for an HTTP 403 `application/problem+json` response
+	ApplicationproblemJSON403 *NotAdmin
+	// ApplicationproblemJSON404 the response for an HTTP 404 `application/problem+json` response
+	ApplicationproblemJSON404 *UserNotFound
+	// ApplicationproblemJSON408 the response for an HTTP 408 `application/problem+json` response
+	ApplicationproblemJSON408 *BodyTimeout
+	// ApplicationproblemJSON413 the response for an HTTP 413 `application/problem+json` response
+	ApplicationproblemJSON413 *BodyTooLarge
+	// ApplicationproblemJSON415 the response for an HTTP 415 `application/problem+json` response
+	ApplicationproblemJSON415 *UnsupportedMediaType
+	// ApplicationproblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationproblemJSON503 *Unavailable
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *AdminUpdateProfileResponse503Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r AdminUpdateProfileResponse) GetJSON200() *ProfileReply {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
+func (r AdminUpdateProfileResponse) GetApplicationproblemJSON400() *InvalidRequest {
+	return r.ApplicationproblemJSON400
+}
+
+// GetApplicationproblemJSON401 returns the response for an HTTP 401 `application/problem+json` response
+func (r AdminUpdateProfileResponse) GetApplicationproblemJSON401() *AdminTokenRefused {
+	return r.ApplicationproblemJSON401
+}
+
+// GetApplicationproblemJSON403 returns the response for an HTTP 403 `application/problem+json` response
+func (r AdminUpdateProfileResponse) GetApplicationproblemJSON403() *NotAdmin {
+	return r.ApplicationproblemJSON403
+}
+
+// GetApplicationproblemJSON404 returns the response for an HTTP 404 `application/problem+json` response
+func (r AdminUpdateProfileResponse) GetApplicationproblemJSON404() *UserNotFound {
+	return r.ApplicationproblemJSON404
+}
+
+// GetApplicationproblemJSON408 returns the response for an HTTP 408 `application/problem+json` response
+func (r AdminUpdateProfileResponse) GetApplicationproblemJSON408() *BodyTimeout {
+	return r.ApplicationproblemJSON408
+}
+
+// GetApplicationproblemJSON413 returns the response for an HTTP 413 `application/problem+json` response
+func (r AdminUpdateProfileResponse) GetApplicationproblemJSON413() *BodyTooLarge {
+	return r.ApplicationproblemJSON413
+}
+
+// GetApplicationproblemJSON415 returns the response for an HTTP 415 `application/problem+json` response
+func (r AdminUpdateProfileResponse) GetApplicationproblemJSON415() *UnsupportedMediaType {
+	return r.ApplicationproblemJSON415
+}
+
+// GetApplicationproblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r AdminUpdateProfileResponse) GetApplicationproblemJSON503() *Unavailable {
+	return r.ApplicationproblemJSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r AdminUpdateProfileResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r AdminUpdateProfileResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r AdminUpdateProfileResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r AdminUpdateProfileResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 // AdminListUserRoomsResponse503Headers the declared response headers of an HTTP 503 response for AdminListUserRooms
 type AdminListUserRoomsResponse503Headers struct {
 	RetryAfter *int
@@ -21273,6 +22077,119 @@ func (r HeadMediaResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r HeadMediaResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// UpdateProfileResponse429Headers the declared response headers of an HTTP 429 response for UpdateProfile
+type UpdateProfileResponse429Headers struct {
+	RateLimit       *string
+	RateLimitPolicy *string
+	RetryAfter      *int
+}
+
+// UpdateProfileResponse503Headers the declared response headers of an HTTP 503 response for UpdateProfile
+type UpdateProfileResponse503Headers struct {
+	RetryAfter *int
+}
+
+type UpdateProfileResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *ProfileReply
+	// ApplicationproblemJSON400 the response for an HTTP 400 `application/problem+json` response
+	ApplicationproblemJSON400 *InvalidRequest
+	// ApplicationproblemJSON401 the response for an HTTP 401 `application/problem+json` response
+	ApplicationproblemJSON401 *Unauthenticated
+	// ApplicationproblemJSON403 the response for an HTTP 403 `application/problem+json` response
+	ApplicationproblemJSON403 *Problem
+	// ApplicationproblemJSON408 the response for an HTTP 408 `application/problem+json` response
+	ApplicationproblemJSON408 *BodyTimeout
+	// ApplicationproblemJSON413 the response for an HTTP 413 `application/problem+json` response
+	ApplicationproblemJSON413 *BodyTooLarge
+	// ApplicationproblemJSON415 the response for an HTTP 415 `application/problem+json` response
+	ApplicationproblemJSON415 *UnsupportedMediaType
+	// ApplicationproblemJSON429 the response for an HTTP 429 `application/problem+json` response
+	ApplicationproblemJSON429 *TooFast
+	// ApplicationproblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationproblemJSON503 *Unavailable
+	// Headers429 the parsed response headers for an HTTP 429 response
+	Headers429 *UpdateProfileResponse429Headers
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *UpdateProfileResponse503Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r UpdateProfileResponse) GetJSON200() *ProfileReply {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
+func (r UpdateProfileResponse) GetApplicationproblemJSON400() *InvalidRequest {
+	return r.ApplicationproblemJSON400
+}
+
+// GetApplicationproblemJSON401 returns the response for an HTTP 401 `application/problem+json` response
+func (r UpdateProfileResponse) GetApplicationproblemJSON401() *Unauthenticated {
+	return r.ApplicationproblemJSON401
+}
+
+// GetApplicationproblemJSON403 returns the response for an HTTP 403 `application/problem+json` response
+func (r UpdateProfileResponse) GetApplicationproblemJSON403() *Problem {
+	return r.ApplicationproblemJSON403
+}
+
+// GetApplicationproblemJSON408 returns the response for an HTTP 408 `application/problem+json` response
+func (r UpdateProfileResponse) GetApplicationproblemJSON408() *BodyTimeout {
+	return r.ApplicationproblemJSON408
+}
+
+// GetApplicationproblemJSON413 returns the response for an HTTP 413 `application/problem+json` response
+func (r UpdateProfileResponse) GetApplicationproblemJSON413() *BodyTooLarge {
+	return r.ApplicationproblemJSON413
+}
+
+// GetApplicationproblemJSON415 returns the response for an HTTP 415 `application/problem+json` response
+func (r UpdateProfileResponse) GetApplicationproblemJSON415() *UnsupportedMediaType {
+	return r.ApplicationproblemJSON415
+}
+
+// GetApplicationproblemJSON429 returns the response for an HTTP 429 `application/problem+json` response
+func (r UpdateProfileResponse) GetApplicationproblemJSON429() *TooFast {
+	return r.ApplicationproblemJSON429
+}
+
+// GetApplicationproblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r UpdateProfileResponse) GetApplicationproblemJSON503() *Unavailable {
+	return r.ApplicationproblemJSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r UpdateProfileResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r UpdateProfileResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r UpdateProfileResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r UpdateProfileResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -24143,6 +25060,75 @@ func (r ListStatusesResponse) ContentType() string {
 	return ""
 }
 
+// QueryUsersResponse503Headers the declared response headers of an HTTP 503 response for QueryUsers
+type QueryUsersResponse503Headers struct {
+	RetryAfter *int
+}
+
+type QueryUsersResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *QueryUsersReply
+	// ApplicationproblemJSON400 the response for an HTTP 400 `application/problem+json` response
+	ApplicationproblemJSON400 *InvalidRequest
+	// ApplicationproblemJSON401 the response for an HTTP 401 `application/problem+json` response
+	ApplicationproblemJSON401 *Unauthenticated
+	// ApplicationproblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationproblemJSON503 *Unavailable
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *QueryUsersResponse503Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r QueryUsersResponse) GetJSON200() *QueryUsersReply {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
+func (r QueryUsersResponse) GetApplicationproblemJSON400() *InvalidRequest {
+	return r.ApplicationproblemJSON400
+}
+
+// GetApplicationproblemJSON401 returns the response for an HTTP 401 `application/problem+json` response
+func (r QueryUsersResponse) GetApplicationproblemJSON401() *Unauthenticated {
+	return r.ApplicationproblemJSON401
+}
+
+// GetApplicationproblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r QueryUsersResponse) GetApplicationproblemJSON503() *Unavailable {
+	return r.ApplicationproblemJSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r QueryUsersResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r QueryUsersResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r QueryUsersResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r QueryUsersResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 // ListPeerMessagesResponse503Headers the declared response headers of an HTTP 503 response for ListPeerMessages
 type ListPeerMessagesResponse503Headers struct {
 	RetryAfter *int
@@ -25062,6 +26048,53 @@ func (c *ClientWithResponses) AdminSendPeerMessageWithResponse(ctx context.Conte
 	return ParseAdminSendPeerMessageResponse(rsp)
 }
 
+// AdminGetProfileWithResponse Get the profile of a user
+//
+// As `queryUsers` for one user.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/admin/users/{userID}/profile (the `AdminGetProfile` operationId).
+func (c *ClientWithResponses) AdminGetProfileWithResponse(ctx context.Context, userID PathUserID, reqEditors ...RequestEditorFn) (*AdminGetProfileResponse, error) {
+	rsp, err := c.AdminGetProfile(ctx, userID, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseAdminGetProfileResponse(rsp)
+}
+
+// AdminUpdateProfileWithBodyWithResponse Change the profile of a user
+//
+// As `updateProfile` by the user, also if names are signed. The user must have logged in
+// before. A later login with another name changes the name again.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PATCH /v1/admin/users/{userID}/profile (the `AdminUpdateProfile` operationId).
+func (c *ClientWithResponses) AdminUpdateProfileWithBodyWithResponse(ctx context.Context, userID PathUserID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*AdminUpdateProfileResponse, error) {
+	rsp, err := c.AdminUpdateProfileWithBody(ctx, userID, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseAdminUpdateProfileResponse(rsp)
+}
+
+// AdminUpdateProfileWithResponse Change the profile of a user
+//
+// As `updateProfile` by the user, also if names are signed. The user must have logged in
+// before. A later login with another name changes the name again.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PATCH /v1/admin/users/{userID}/profile (the `AdminUpdateProfile` operationId).
+func (c *ClientWithResponses) AdminUpdateProfileWithResponse(ctx context.Context, userID PathUserID, body AdminUpdateProfileJSONRequestBody, reqEditors ...RequestEditorFn) (*AdminUpdateProfileResponse, error) {
+	rsp, err := c.AdminUpdateProfile(ctx, userID, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseAdminUpdateProfileResponse(rsp)
+}
+
 // AdminListUserRoomsWithResponse List the rooms that a user is in
 //
 // Returns the rooms that at least one session of the user is in.
@@ -25548,6 +26581,58 @@ func (c *ClientWithResponses) HeadMediaWithResponse(ctx context.Context, mediaID
 	return ParseHeadMediaResponse(rsp)
 }
 
+// UpdateProfileWithBodyWithResponse Change the own name, avatar or extended data
+//
+// Changes the fields that the request has. The change applies to all sessions of the user: to
+// the messages that they send from now on, and to the lists of members. The rooms that the user
+// is in publish it as `userInfoUpdated`, as far as they publish names of members
+// (`memberEvents`); all sessions of the user receive `profileUpdated`. If nothing changes, no
+// event is published.
+//
+// The name is that of the newest login that gave one, or of this call if it is newer. A name
+// in a token counts once: a login with the same name in the token does not undo this call.
+//
+// If the caller's token has grants, it needs `updateProfile`. With `PARLOR_SIGNED_NAMES`, a
+// user whose tokens have a name cannot change it (`name_signed`). A user can change the
+// profile 10 times a minute by default (`PARLOR_PROFILE_RATE`).
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PATCH /v1/profile (the `UpdateProfile` operationId).
+func (c *ClientWithResponses) UpdateProfileWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateProfileResponse, error) {
+	rsp, err := c.UpdateProfileWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseUpdateProfileResponse(rsp)
+}
+
+// UpdateProfileWithResponse Change the own name, avatar or extended data
+//
+// Changes the fields that the request has. The change applies to all sessions of the user: to
+// the messages that they send from now on, and to the lists of members. The rooms that the user
+// is in publish it as `userInfoUpdated`, as far as they publish names of members
+// (`memberEvents`); all sessions of the user receive `profileUpdated`. If nothing changes, no
+// event is published.
+//
+// The name is that of the newest login that gave one, or of this call if it is newer. A name
+// in a token counts once: a login with the same name in the token does not undo this call.
+//
+// If the caller's token has grants, it needs `updateProfile`. With `PARLOR_SIGNED_NAMES`, a
+// user whose tokens have a name cannot change it (`name_signed`). A user can change the
+// profile 10 times a minute by default (`PARLOR_PROFILE_RATE`).
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PATCH /v1/profile (the `UpdateProfile` operationId).
+func (c *ClientWithResponses) UpdateProfileWithResponse(ctx context.Context, body UpdateProfileJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateProfileResponse, error) {
+	rsp, err := c.UpdateProfile(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseUpdateProfileResponse(rsp)
+}
+
 // CreateRoomWithBodyWithResponse Create a room and join it
 //
 // The caller becomes the first member of the room. Use `enterRoom` if the room may already
@@ -25916,8 +27001,9 @@ func (c *ClientWithResponses) UpdateMemberAttributesWithResponse(ctx context.Con
 //  3. Apply the events of that generation whose `seq` is greater than the noted one, in their
 //     order: those that arrived while the pages were read, and then each new one. A user who
 //     joined replaces the entry with the same `userID`; a user who left removes it. A
-//     `userData` in `roomMemberAttributesUpdated` replaces that of a member, and
-//     `memberReconnecting` and `memberReconnected` change the `state`.
+//     `userData` in `roomMemberAttributesUpdated` replaces that of a member,
+//     `memberReconnecting` and `memberReconnected` change the `state`, and `userInfoUpdated`
+//     changes the `userName` and the `avatarURL`.
 //
 // If a later page has another `generation`, the room was destroyed and created again
 // meanwhile: begin again. Begin again also after a `roomMemberCountUpdated` with the
@@ -26101,9 +27187,11 @@ func (c *ClientWithResponses) SwitchRoomWithResponse(ctx context.Context, roomID
 // Starts a session for the user that the token names. The `sessionKey` and the `streamURL` are
 // returned only here; the server stores nothing but their hashes.
 //
-// The name of the user is the `userName` of the request, or else the `name` in the token, or
-// else the userID. The operator may let the name in the token win (`PARLOR_SIGNED_NAMES`); the
-// reply contains the one that is used.
+// A user has one name in all sessions. A login with a `userName` changes it; so does one with a
+// `name` in the token that is not that of the user's previous token, if the request has no
+// `userName`. A user whom neither has named yet has the userID as the name. The operator may
+// let the name in the token win, always (`PARLOR_SIGNED_NAMES`). The reply contains the name.
+// Between logins, `updateProfile` changes it.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -26121,9 +27209,11 @@ func (c *ClientWithResponses) CreateSessionWithBodyWithResponse(ctx context.Cont
 // Starts a session for the user that the token names. The `sessionKey` and the `streamURL` are
 // returned only here; the server stores nothing but their hashes.
 //
-// The name of the user is the `userName` of the request, or else the `name` in the token, or
-// else the userID. The operator may let the name in the token win (`PARLOR_SIGNED_NAMES`); the
-// reply contains the one that is used.
+// A user has one name in all sessions. A login with a `userName` changes it; so does one with a
+// `name` in the token that is not that of the user's previous token, if the request has no
+// `userName`. A user whom neither has named yet has the userID as the name. The operator may
+// let the name in the token win, always (`PARLOR_SIGNED_NAMES`). The reply contains the name.
+// Between logins, `updateProfile` changes it.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -26413,6 +27503,22 @@ func (c *ClientWithResponses) ListStatusesWithResponse(ctx context.Context, para
 		return nil, err
 	}
 	return ParseListStatusesResponse(rsp)
+}
+
+// QueryUsersWithResponse Get the profiles of users
+//
+// Any user may ask for the profiles of any users whose IDs they know. A user exists from the
+// first login on, and has a profile whether or not a session is open.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/users (the `QueryUsers` operationId).
+func (c *ClientWithResponses) QueryUsersWithResponse(ctx context.Context, params *QueryUsersParams, reqEditors ...RequestEditorFn) (*QueryUsersResponse, error) {
+	rsp, err := c.QueryUsers(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseQueryUsersResponse(rsp)
 }
 
 // ListPeerMessagesWithResponse List the messages exchanged with a user
@@ -28750,6 +29856,175 @@ func ParseAdminSendPeerMessageResponse(rsp *http.Response) (*AdminSendPeerMessag
 	return response, nil
 }
 
+// ParseAdminGetProfileResponse parses an HTTP response from a AdminGetProfileWithResponse call
+func ParseAdminGetProfileResponse(rsp *http.Response) (*AdminGetProfileResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &AdminGetProfileResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest ProfileReply
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest InvalidRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest AdminTokenRefused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest NotAdmin
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
+		var dest UserNotFound
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON404 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 503:
+		var headers AdminGetProfileResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseAdminUpdateProfileResponse parses an HTTP response from a AdminUpdateProfileWithResponse call
+func ParseAdminUpdateProfileResponse(rsp *http.Response) (*AdminUpdateProfileResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &AdminUpdateProfileResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest ProfileReply
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest InvalidRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest AdminTokenRefused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest NotAdmin
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
+		var dest UserNotFound
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON404 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 408:
+		var dest BodyTimeout
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON408 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 413:
+		var dest BodyTooLarge
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON413 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 415:
+		var dest UnsupportedMediaType
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON415 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 503:
+		var headers AdminUpdateProfileResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
 // ParseAdminListUserRoomsResponse parses an HTTP response from a AdminListUserRoomsWithResponse call
 func ParseAdminListUserRoomsResponse(rsp *http.Response) (*AdminListUserRoomsResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -30691,6 +31966,125 @@ func ParseHeadMediaResponse(rsp *http.Response) (*HeadMediaResponse, error) {
 			headers.ETag = &value
 		}
 		response.Headers206 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseUpdateProfileResponse parses an HTTP response from a UpdateProfileWithResponse call
+func ParseUpdateProfileResponse(rsp *http.Response) (*UpdateProfileResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &UpdateProfileResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest ProfileReply
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest InvalidRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest Unauthenticated
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 408:
+		var dest BodyTimeout
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON408 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 413:
+		var dest BodyTooLarge
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON413 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 415:
+		var dest UnsupportedMediaType
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON415 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest TooFast
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 429:
+		var headers UpdateProfileResponse429Headers
+		if values := rsp.Header.Values("RateLimit"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimit = &value
+		}
+		if values := rsp.Header.Values("RateLimit-Policy"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit-Policy", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimitPolicy = &value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		response.Headers429 = &headers
+	case rsp.StatusCode == 503:
+		var headers UpdateProfileResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		response.Headers503 = &headers
 	}
 
 	return response, nil
@@ -33541,6 +34935,66 @@ func ParseListStatusesResponse(rsp *http.Response) (*ListStatusesResponse, error
 	switch {
 	case rsp.StatusCode == 503:
 		var headers ListStatusesResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseQueryUsersResponse parses an HTTP response from a QueryUsersWithResponse call
+func ParseQueryUsersResponse(rsp *http.Response) (*QueryUsersResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &QueryUsersResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest QueryUsersReply
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest InvalidRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest Unauthenticated
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 503:
+		var headers QueryUsersResponse503Headers
 		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
 			var value int
 			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {

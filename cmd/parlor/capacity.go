@@ -76,6 +76,7 @@ func (c *ServeCmd) rates() handlers.Rates {
 		Logins: perMinute(c.LoginRate), RoomsCreated: perMinute(c.RoomRate), Joins: perMinute(c.JoinRate), Attributes: perSecond(c.AttributeRate),
 		InboxChanges: perSecond(c.InboxRate),
 		Statuses:     perMinute(c.StatusRate),
+		Profiles:     perMinute(c.ProfileRate),
 		// A whole class or company may log in from one address at the same time.
 		LoginsPerAddress: handlers.Rate{Count: 100 * c.AddressLoginRate, Window: 100 * time.Second},
 	}

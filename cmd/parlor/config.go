@@ -75,7 +75,7 @@ type ServeCmd struct {
 
 	AdminTokensVoidBefore time.Time `env:"PARLOR_ADMIN_TOKENS_VOID_BEFORE" placeholder:"TIME" help:"Reject admin tokens that were issued (iat) before this time, or that have no iat. Example: 2026-11-21T15:00:00Z. Empty: accept them."`
 
-	SignedNames bool `env:"PARLOR_SIGNED_NAMES" help:"Show users under the name in their token (the claim name): the userName that a client gives at the login is used only if the token has none. Without this, the client's name wins."`
+	SignedNames bool `env:"PARLOR_SIGNED_NAMES" help:"Show users under the name in their token (the claim name): the userName that a client gives at the login is used only if the token has none. Without this, the client's name wins, and users can change their names."`
 
 	Listen         string   `env:"PARLOR_LISTEN" default:"127.0.0.1:8080" placeholder:"HOST:PORT" help:"Address of the API. An empty host means all interfaces."`
 	OpsListen      string   `env:"PARLOR_OPS_LISTEN" default:"127.0.0.1:8081" placeholder:"HOST:PORT" help:"Address of health checks, metrics and pprof. It has no authentication: keep it private. Empty: disabled."`
@@ -122,6 +122,7 @@ type ServeCmd struct {
 	StatusRate       int           `env:"PARLOR_STATUS_RATE" default:"60" help:"Calls per minute with which a user can change the custom status, and subscribe to statuses or unsubscribe. 0 to 100000."`
 	StatusVisible    string        `env:"PARLOR_STATUS_VISIBLE" default:"everybody" enum:"everybody,acquaintances,nobody" help:"Whose status a user can see. everybody: that of every user; acquaintances: that of users who are in a room with the user, or have exchanged messages with the user that are still stored; nobody: only their own."`
 	Subscriptions    int           `name:"status-subscriptions" env:"PARLOR_STATUS_SUBSCRIPTIONS" default:"3000" help:"Maximum number of users whose status a user can subscribe to. 1 to 10000."`
+	ProfileRate      int           `env:"PARLOR_PROFILE_RATE" default:"10" help:"Changes of the own profile per minute and user. 0 to 100000."`
 	MessageRetention time.Duration `env:"PARLOR_MESSAGE_RETENTION" default:"168h" help:"How long messages and other events of a room are stored while the room exists. 1h to 87600h; 0s means forever."`
 	FeedRetention    time.Duration `env:"PARLOR_FEED_RETENTION" default:"1h" help:"How long the event feed of all rooms keeps the events of a destroyed room, and those of users, for consumers that were disconnected. 1m to 168h."`
 	FeedPeers        bool          `env:"PARLOR_FEED_PEERS" help:"Keeps messages between users for the event feed too, for consumers that include peers. All servers need the same value."`
@@ -242,6 +243,7 @@ func (c *ServeCmd) validate() error {
 	checkRange(fault, "PARLOR_ADDRESS_LOGIN_RATE", c.AddressLoginRate, 0, maxRate)
 	checkRange(fault, "PARLOR_ROOM_RATE", c.RoomRate, 0, maxRate)
 	checkRange(fault, "PARLOR_JOIN_RATE", c.JoinRate, 0, maxRate)
+	checkRange(fault, "PARLOR_PROFILE_RATE", c.ProfileRate, 0, maxRate)
 	checkRange(fault, "PARLOR_ATTRIBUTE_RATE", c.AttributeRate, 0, maxRate)
 	checkRange(fault, "PARLOR_INBOX_RATE", c.InboxRate, 0, maxRate)
 	checkRange(fault, "PARLOR_STATUS_RATE", c.StatusRate, 0, maxRate)

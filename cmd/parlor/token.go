@@ -18,15 +18,16 @@ import (
 // TokenCmd prints tokens for trying Parlor out and for scripts. An application's backend signs its
 // own.
 type TokenCmd struct {
-	User  string        `placeholder:"ID" help:"User ID that the token is for. With --admin: a name for the caller, which the log shows (sub)."`
-	Name  string        `placeholder:"NAME" help:"Display name of the user."`
-	Admin bool          `help:"Create a token for the admin API."`
-	Grant []string      `sep:"none" placeholder:"ACTIONS:ROOM" help:"Grant actions in a room: create, join, send, kick, attributes and settings, separated by commas. A ROOM that ends in * stands for all rooms that begin with it. Repeatable. With --grant, --peer or --media, the token allows only what they name; without them it allows everything except kicking and changing settings."`
-	Peer  []string      `sep:"none" placeholder:"USER" help:"Grant messages to a user, or with a trailing * to all users whose IDs begin with it. Repeatable."`
-	Media bool          `help:"Grant uploads."`
-	TTL   time.Duration `name:"ttl" default:"1h" help:"How long the token is valid."`
-	Print string        `default:"token" enum:"token,claims" help:"What to print: the token, or its claims as JSON, which a backend has to sign."`
-	Data  string        `env:"PARLOR_DATA" default:"./data" placeholder:"DIR" help:"The server's data folder. Its secrets sign the token if PARLOR_SECRET is not set."`
+	User          string        `placeholder:"ID" help:"User ID that the token is for. With --admin: a name for the caller, which the log shows (sub)."`
+	Name          string        `placeholder:"NAME" help:"Display name of the user."`
+	Admin         bool          `help:"Create a token for the admin API."`
+	Grant         []string      `sep:"none" placeholder:"ACTIONS:ROOM" help:"Grant actions in a room: create, join, send, kick, attributes and settings, separated by commas. A ROOM that ends in * stands for all rooms that begin with it. Repeatable. With --grant, --peer, --media or --update-profile, the token allows only what they name; without them it allows everything except kicking and changing settings."`
+	Peer          []string      `sep:"none" placeholder:"USER" help:"Grant messages to a user, or with a trailing * to all users whose IDs begin with it. Repeatable."`
+	Media         bool          `help:"Grant uploads."`
+	UpdateProfile bool          `help:"Grant changes of the user's own name, avatar and extended data."`
+	TTL           time.Duration `name:"ttl" default:"1h" help:"How long the token is valid."`
+	Print         string        `default:"token" enum:"token,claims" help:"What to print: the token, or its claims as JSON, which a backend has to sign."`
+	Data          string        `env:"PARLOR_DATA" default:"./data" placeholder:"DIR" help:"The server's data folder. Its secrets sign the token if PARLOR_SECRET is not set."`
 
 	Signing // the same settings as those of the server
 }
@@ -92,7 +93,7 @@ func (c *TokenCmd) validate() error {
 		faults = append(faults, err)
 	}
 	if granted != nil && c.Admin {
-		fault("--admin", "admin tokens have no grants: leave --grant, --peer and --media out")
+		fault("--admin", "admin tokens have no grants: leave --grant, --peer, --media and --update-profile out")
 	}
 	longest := c.TokenLifetime
 	if c.Admin {
@@ -142,10 +143,10 @@ func (c *TokenCmd) sign(tokens *auth.Tokens) (token string, err error) {
 
 // grants returns what the token grants. Nil is no grants.
 func (c *TokenCmd) grants() (*room.Grants, error) {
-	if len(c.Grant) == 0 && len(c.Peer) == 0 && !c.Media {
+	if len(c.Grant) == 0 && len(c.Peer) == 0 && !c.Media && !c.UpdateProfile {
 		return nil, nil
 	}
-	granted := &room.Grants{Media: c.Media}
+	granted := &room.Grants{Media: c.Media, Profile: c.UpdateProfile}
 	var faults []error
 	for _, text := range c.Grant {
 		grant, err := parseGrant(text)
