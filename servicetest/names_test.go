@@ -135,7 +135,7 @@ func TestOldNamesStayReadable(t *testing.T) {
 	alice.enter("lobby")
 	m := alice.upload("a.txt", []byte("words"))
 	const old = "\u202e \u200b"
-	s.exec("UPDATE sessions SET user_name = $1", old)
+	s.exec("UPDATE profiles SET user_name = $1", old)
 	s.exec("UPDATE members SET user_name = $1", old)
 	s.exec("UPDATE rooms SET room_name = $1", old)
 	s.exec("UPDATE media SET file_name = $1", old)

@@ -327,6 +327,25 @@ var invariants = map[string]string{
 		)
 		SELECT count(*) FROM members JOIN told USING (generation, user_id)
 		WHERE announced AND seq >= joined_seq AND user_data <> data`,
+	"members have the names and avatars of their profiles": `
+		SELECT count(*) FROM members m JOIN profiles p USING (user_id) WHERE (m.user_name, m.avatar_url) <> (p.user_name, p.avatar_url)`,
+	"the profile of a member is the newest in the log": `
+		WITH told AS (
+			SELECT DISTINCT ON (generation, m ->> 'userID') generation, m ->> 'userID' AS user_id,
+				m ->> 'userName' AS name, coalesce(m ->> 'avatarURL', '') AS avatar, seq
+			FROM events, jsonb_array_elements(coalesce(body::jsonb -> 'memberList', body::jsonb -> 'userList')) m
+			WHERE type IN ('roomMemberJoined', 'userInfoUpdated') ORDER BY generation, m ->> 'userID', seq DESC
+		)
+		SELECT count(*) FROM members JOIN told USING (generation, user_id) JOIN rooms r USING (generation)
+		WHERE announced AND seq >= joined_seq AND r.` + alwaysNamed + ` AND (user_name, avatar_url) <> (name, avatar)`,
+	"the profile of a user is the newest in the inbox": `
+		WITH told AS (
+			SELECT DISTINCT ON (generation) generation AS log, body::jsonb -> 'profile' AS p
+			FROM events WHERE type = 'profileUpdated' ORDER BY generation, seq DESC
+		)
+		SELECT count(*) FROM inboxes JOIN told USING (log) LEFT JOIN profiles USING (user_id)
+		WHERE (user_id, user_name, avatar_url, extended_data)
+			IS DISTINCT FROM (p ->> 'userID', p ->> 'userName', coalesce(p ->> 'avatarURL', ''), coalesce(p ->> 'userExtendedData', ''))`,
 	"a room with pending presence is marked": `
 		SELECT count(*) FROM rooms r WHERE destroyed_at IS NULL AND NOT untold AND (
 			EXISTS (SELECT FROM members m WHERE m.generation = r.generation AND NOT announced)

@@ -171,7 +171,7 @@ func TestNodeDeclaredDeadReconnectsItsStreams(t *testing.T) {
 	if frozen.lost != 0 {
 		t.Fatal("it has already noticed")
 	}
-	query[string](t, f, "UPDATE sessions SET user_name = 'Robert' WHERE user_id = 'bob' RETURNING user_name")
+	query[string](t, f, "UPDATE profiles SET user_name = 'Robert' WHERE user_id = 'bob' RETURNING user_name")
 	renew(t, frozen.Store)
 	if frozen.lost != 1 {
 		t.Errorf("Reset was called %d times", frozen.lost)

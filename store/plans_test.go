@@ -227,6 +227,7 @@ const fillTables = `
 	INSERT INTO inboxes (user_id, last_seq) SELECT 'user' || i, 5 FROM generate_series(1, 10000) i;
 	INSERT INTO conversations (log, peer_id, last_seq, read_seq, deleted_seq, unread)
 		SELECT log, 'user' || i, i, 0, 0, 1 FROM (SELECT log FROM inboxes LIMIT 100) b, generate_series(1, 100) i;
+	INSERT INTO profiles (user_id, user_name) SELECT user_id, 'u' FROM inboxes;
 	INSERT INTO blocks (log, user_id, blocked_at) SELECT log, 'user' || i, now() FROM (SELECT log FROM inboxes LIMIT 100) b, generate_series(1, 100) i;
 	INSERT INTO events (generation, seq, type, at, sender_id, client_message_id, body, xact)
 		SELECT 1 + i % 5000, 1 + i / 5000, 'roomMessageReceived', now(), 'user' || i, i::text, '{}', '1' FROM generate_series(0, 39999) i;

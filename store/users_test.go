@@ -72,6 +72,9 @@ func TestAbsentUsersAreDeleted(t *testing.T) {
 	f.clock.advance(2*day + time.Hour)
 	sweepAll()
 	exists := func(user string) bool {
+		if query[bool](t, f, "SELECT EXISTS (SELECT FROM profiles WHERE user_id = $1)", user) != query[bool](t, f, "SELECT EXISTS (SELECT FROM inboxes WHERE user_id = $1)", user) {
+			t.Errorf("%q has an inbox without a profile, or a profile without an inbox", user)
+		}
 		return query[bool](t, f, "SELECT EXISTS (SELECT FROM inboxes WHERE user_id = $1)", user)
 	}
 	for user, want := range map[string]bool{"alice": true, "gone": false, "later": true, "written to": true, "long": true} {
