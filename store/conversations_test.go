@@ -123,7 +123,7 @@ func TestConversationsModel(t *testing.T) {
 			names[i] = room.UserID(fmt.Sprintf("%s%d", names[i], run))
 			session := unsavedSession(string(names[i]))
 			session.TokenExpiresAt = f.clock.Now().Add(1000 * time.Hour).UTC().Truncate(time.Millisecond)
-			if err := f.CreateSession(t.Context(), as(session), session, randomKey(t), randomKey(t)); err != nil {
+			if _, err := f.CreateSession(t.Context(), as(session), session, named(session), randomKey(t), randomKey(t)); err != nil {
 				rt.Fatal(err)
 			}
 			stored, err := f.SessionByID(t.Context(), session.ID)
