@@ -442,6 +442,10 @@ func (c *nodes) showEverything() {
 		{"recall", recall, to(room.TypeMessageRecalled, `"alice"`, alice, bob, feeds[0], feeds[1])},
 		{"peer message", sendPeer, to(room.TypePeerMessagesReceived, "to /v1/users", alice, bob, phone)},
 		{"peer recall", recallPeer, to(room.TypePeerMessageRecalled, `"alice"`, alice, bob, phone)},
+		{"custom status", func() {
+			call(alice, http.MethodPost, "status-subscriptions", map[string]any{"userIDs": []string{"bob"}, "durationSeconds": 60})()
+			call(bob, http.MethodPut, "status", map[string]any{"customStatus": "busy"})()
+		}, to(room.TypeStatusesUpdated, "busy", alice, tablet)},
 		{"barrage", func() { alice.say(1, "hall", "barrage", "shower") }, to(room.TypeMessagesReceived, "shower", alice, bob)},
 		{
 			"command", call(alice, http.MethodPost, "rooms/hall/messages", map[string]string{"kind": "command", "data": "bm9kZXM="}),
