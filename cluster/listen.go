@@ -130,6 +130,15 @@ func (n *Node) handle(node room.NodeID, kind string, content []byte) error {
 		}
 		n.database.Heard(room.Change{})
 		n.hub.Hear(room.Change{}, frames)
+		if n.router == nil {
+			n.hub.ShowCommands(frames)
+		}
+	case recordCommands:
+		frames, err := parseFrames(content)
+		if err != nil {
+			return err
+		}
+		n.hub.ShowCommands(frames)
 	case recordMissed:
 		n.doubt()
 	case recordGone:

@@ -10,6 +10,7 @@ package cluster
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -157,6 +158,12 @@ func (n *Node) Apply(c room.Change) {
 	}
 	for log, run := range n.routes(frames) {
 		n.postRecord(log, recordFrames, framesContent(run))
+	}
+	if n.router == nil {
+		return // all nodes hear all frames
+	}
+	if commands := slices.DeleteFunc(slices.Clone(frames), func(f *hub.Frame) bool { return !f.IsCommand() }); len(commands) > 0 {
+		n.postRecord(hub.CommandsLog, recordCommands, framesContent(commands))
 	}
 }
 

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"strings"
 	"testing"
@@ -255,6 +256,68 @@ func TestFollow(t *testing.T) {
 		say("unfollowed", 1, false)
 		if got := a.Stats().Unheard + b.Stats().Unheard; got != 0 {
 			t.Errorf("%d nodes are unheard", got)
+		}
+	}, "a", "b")
+}
+
+// TestWatchCommands checks that a node that watches commands gets those of all nodes once, whether it
+// follows the log or not, and nothing else.
+func TestWatchCommands(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		r := w.open("1", "b")
+		defer r.close()
+		w.apply("b", func(c *room.Change) { w.join(c, "1", 1) })
+		advanceTime(time.Second)
+		n := 0
+		send := func(node room.NodeID, log room.LogID, kind room.MessageKind) {
+			n++
+			m := room.Message{Content: room.Content{Kind: kind, Text: fmt.Sprint("message", n)}}
+			w.apply(node, func(c *room.Change) {
+				c.Events = append(c.Events, room.Event{Room: roomOf(log), Log: log, Body: room.MessagesReceived{MessageList: []room.Message{m.In(roomOf(log), 0)}}})
+			})
+			w.apply(node, func(c *room.Change) { // between users: two inboxes, with the point of view of each
+				m.Sender.ID = "alice"
+				for i, peer := range []room.UserID{"bob", "alice"} {
+					c.Events = append(c.Events, room.Event{Log: room.LogID(100 + i), Body: room.PeerMessagesReceived{MessageList: []room.Message{m.With(peer, 0)}}})
+				}
+			})
+		}
+		all := func(kind room.MessageKind) {
+			for _, node := range []room.NodeID{"a", "b"} {
+				for _, log := range []room.LogID{1, 2} {
+					send(node, log, kind)
+				}
+			}
+			advanceTime(time.Second)
+		}
+		all(room.KindCommand) // nobody watches
+		commands, stop := w.node("b").hub.WatchCommands()
+		advanceTime(time.Second)
+		all(room.KindBarrage)
+		w.apply("a", func(c *room.Change) { w.append(c, 1) })
+		n = 0
+		all(room.KindCommand)
+		stop()
+		advanceTime(time.Second)
+		all(room.KindCommand)
+		got := make(map[string]int)
+		for len(commands) > 0 {
+			data := string(<-commands)
+			for i := 1; i <= 4; i++ {
+				if strings.Contains(data, fmt.Sprintf(`"message%d"`, i)) {
+					got[fmt.Sprint(i, strings.HasPrefix(data, "event: "+string(room.TypeMessagesReceived)))]++
+				}
+			}
+			if !strings.Contains(data, `"kind":"command"`) || strings.Contains(data, `"userID":"alice","kind"`) {
+				t.Errorf("got %s", data)
+			}
+		}
+		want := map[string]int{"1 true": 1, "2 true": 1, "3 true": 1, "4 true": 1, "1 false": 1, "2 false": 1, "3 false": 1, "4 false": 1}
+		if !maps.Equal(got, want) {
+			t.Errorf("got %v, want %v", got, want)
+		}
+		if ones := strings.Count(fmt.Sprint(r.events()), `"message1"`); ones == 0 {
+			t.Errorf("the stream received %v", r.events())
 		}
 	}, "a", "b")
 }

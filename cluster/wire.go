@@ -32,13 +32,14 @@ const (
 
 // The kinds of records.
 const (
-	recordFrames = "frames" // frames, see hub.Frame.AppendTo
-	recordNotice = "notice" // a notice in JSON
-	recordBeat   = "beat"   // the node is alive; no content
-	recordGone   = "gone"   // the node has ended its streams and sends nothing more; no content
-	recordMissed = "missed" // the node may have lost what it published; no content
-	recordPing   = "ping"   // a number, to be answered by a pong
-	recordPong   = "pong"   // the ID of the node that sent the ping, a space, and its number
+	recordFrames   = "frames"   // frames, see hub.Frame.AppendTo
+	recordNotice   = "notice"   // a notice in JSON
+	recordBeat     = "beat"     // the node is alive; no content
+	recordGone     = "gone"     // the node has ended its streams and sends nothing more; no content
+	recordCommands = "commands" // frames of commands, for nodes that watch them
+	recordMissed   = "missed"   // the node may have lost what it published; no content
+	recordPing     = "ping"     // a number, to be answered by a pong
+	recordPong     = "pong"     // the ID of the node that sent the ping, a space, and its number
 )
 
 // errOtherVersion is returned for packets of another wire version.

@@ -78,6 +78,11 @@ func (a *api) streamAdminEvents(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	if parts.Commands {
+		var stop func()
+		f.commands, stop = a.Hub.WatchCommands()
+		defer stop()
+	}
 	a.StreamOpens(r.Context())
 	setStreamHeader(w.Header())
 	w.WriteHeader(http.StatusOK)
@@ -102,11 +107,13 @@ var (
 
 // feed is one open feed. Only the goroutine of its request uses it.
 type feed struct {
-	api    *api
-	parts  room.FeedParts
-	conn   responseConn
-	buf    []byte
-	cursor room.FeedCursor
+	api   *api
+	parts room.FeedParts
+	// commands receives commands, if the feed includes them; nil otherwise.
+	commands <-chan []byte
+	conn     responseConn
+	buf      []byte
+	cursor   room.FeedCursor
 	// reportedTrim is the position up to which the client knows that events were trimmed.
 	reportedTrim room.FeedCursor
 	// drain is closed when the feed must end within the drain time, so that the client moves to
@@ -184,29 +191,37 @@ func (f *feed) run(ctx context.Context, ready room.FeedReady, expired <-chan tim
 			wait, busyPoll = feedPoll, feedBusyPoll
 		}
 		poll.Reset(wait)
-		select {
-		case <-committed:
-		case <-poll.C:
-		case <-heartbeat.C:
-			f.buf = append(f.buf, ":\n\n"...)
-			if err := f.flush(); err != nil {
-				return err
+		for waits := true; waits; {
+			waits = false
+			select {
+			case command := <-f.commands:
+				if err := f.sendCommands(command); err != nil {
+					return err
+				}
+				waits = true // a command is no reason to read the database
+			case <-committed:
+			case <-poll.C:
+			case <-heartbeat.C:
+				f.buf = append(f.buf, ":\n\n"...)
+				if err := f.flush(); err != nil {
+					return err
+				}
+				heartbeat.Reset(f.api.Heartbeat)
+			case <-expired:
+				f.appendEvent(room.TypeConnectionStateChanged, room.ConnectionStateChanged{
+					State: "disconnected", Event: room.ConnectionTokenExpired,
+				}, nil)
+				return errors.Join(errFeedExpired, f.flush())
+			case <-f.drain:
+				f.drain = nil
+				drained = time.After(rand.N(f.api.shutdown.drainSpread + time.Millisecond))
+			case <-drained:
+				return errors.Join(errFeedStopping, f.reconnect(feedDrainDelay))
+			case <-f.api.shutdown.endFeeds:
+				return errors.Join(errFeedStopping, f.reconnect(feedRestartDelay))
+			case <-ctx.Done():
+				return ctx.Err()
 			}
-			heartbeat.Reset(f.api.Heartbeat)
-		case <-expired:
-			f.appendEvent(room.TypeConnectionStateChanged, room.ConnectionStateChanged{
-				State: "disconnected", Event: room.ConnectionTokenExpired,
-			}, nil)
-			return errors.Join(errFeedExpired, f.flush())
-		case <-f.drain:
-			f.drain = nil
-			drained = time.After(rand.N(f.api.shutdown.drainSpread + time.Millisecond))
-		case <-drained:
-			return errors.Join(errFeedStopping, f.reconnect(feedDrainDelay))
-		case <-f.api.shutdown.endFeeds:
-			return errors.Join(errFeedStopping, f.reconnect(feedRestartDelay))
-		case <-ctx.Done():
-			return ctx.Err()
 		}
 	}
 }
@@ -239,6 +254,20 @@ func (f *feed) sendNext(ctx context.Context) (room.FeedPage, error) {
 		}
 	}
 	return page, f.flush()
+}
+
+// sendCommands sends a command and those that wait behind it.
+func (f *feed) sendCommands(first []byte) error {
+	f.buf = append(f.buf, first...)
+	for len(f.buf) < feedChunk {
+		select {
+		case next := <-f.commands:
+			f.buf = append(f.buf, next...)
+		default:
+			return f.flush()
+		}
+	}
+	return f.flush()
 }
 
 // reconnect asks the client to reconnect after a random time between half of delay and delay.
@@ -294,12 +323,12 @@ func readFeedQuery(r *http.Request) (*room.FeedCursor, room.FeedParts, error) {
 
 // feedParts returns what the feed includes besides the events of rooms.
 func (q *query) feedParts(name string) (parts room.FeedParts) {
-	included := map[string]*bool{"sessions": &parts.Sessions, "peers": &parts.Peers}
+	included := map[string]*bool{"sessions": &parts.Sessions, "peers": &parts.Peers, "commands": &parts.Commands}
 	for _, v := range q.values[name] {
 		part := included[v]
 		switch {
 		case part == nil:
-			q.fault(name, "oneof", "must be one of: sessions peers")
+			q.fault(name, "oneof", "must be one of: sessions peers commands")
 			return parts
 		case *part:
 			q.fault(name, "unique", "contains the same value twice")

@@ -30,7 +30,7 @@ type Options struct {
 	OnStreamEnd func(session room.SessionID, streamNo int64, at time.Time)
 	// Follow is called when the log of a room gets a topic, and Unfollow when it has none any more.
 	// The topic lacks what other nodes publish until they know that this one follows the log. The
-	// calls are in order, and must not block.
+	// calls are in order, and must not block. CommandsLog is followed while commands are watched.
 	Follow, Unfollow func(log room.LogID)
 	// Heartbeat is the longest time without a byte on a stream.
 	Heartbeat time.Duration
@@ -61,6 +61,8 @@ type Hub struct {
 	stats   stats
 	endLog  endLogLimiter
 	gap     atomic.Int64 // the gap timeout, in nanoseconds
+
+	commands commands
 
 	ctx  context.Context // of background goroutines; canceled by Close
 	stop context.CancelFunc
@@ -144,6 +146,12 @@ func New(logs LogReader, opts Options) *Hub {
 func (h *Hub) Apply(c room.Change) {
 	h.notify(c)
 	for log, events := range runs(c.Events, func(e room.Event) (room.LogID, room.Seq) { return e.Log, e.Seq }) {
+		if events[0].Seq == 0 && h.commands.watched.Load() > 0 {
+			frames := h.Encode(events)
+			h.ShowCommands(frames)
+			h.publishTo(log, 0, func() []*Frame { return frames })
+			continue
+		}
 		h.publishTo(log, events[0].Seq, func() []*Frame { return h.Encode(events) })
 	}
 }
@@ -152,11 +160,12 @@ func (h *Hub) Apply(c room.Change) {
 // too. frames are those of c.Events.
 func (h *Hub) ApplyEncoded(c room.Change, frames []*Frame) {
 	h.notify(c)
+	h.ShowCommands(frames)
 	h.publish(frames, func(run []*Frame) []*Frame { return run })
 }
 
 // Hear delivers the effects of a change that another node has committed, or of a part of it. It may
-// arrive late, or never. The frames are copied if they are kept.
+// arrive late, or never. The frames are copied if they are kept. Commands are not shown to watchers.
 func (h *Hub) Hear(c room.Change, frames []*Frame) {
 	for _, j := range c.Joined {
 		h.withStream(j.Session, func(s *Stream) { s.whenStarted(func() { s.applyHeardJoined(j) }) })

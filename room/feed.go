@@ -15,6 +15,7 @@ const (
 type FeedParts struct {
 	Sessions bool // the beginnings and ends of sessions
 	Peers    bool // messages between users, and their recalls
+	Commands bool // commands of rooms and users, as they are sent; they are not stored
 }
 
 // FeedCursor is a position in the feed, which has the events of all rooms in one order. The

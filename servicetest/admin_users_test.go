@@ -229,8 +229,8 @@ func TestAdminSendsPeerMessages(t *testing.T) {
 	} {
 		admin.call("POST", "/v1/admin/users/bob/messages", object{"sender": object{"userID": "school"}, "message": change}).invalid(pointer, "forbidden")
 	}
-	if users := as[userPage](admin.call("GET", "/v1/admin/users", nil).is(http.StatusOK)).Users; len(users) != 3 {
-		t.Errorf("users are %+v, want alice, bob and school", users)
+	if users := as[userPage](admin.call("GET", "/v1/admin/users", nil).is(http.StatusOK)).Users; len(users) != 4 {
+		t.Errorf("users are %+v, want alice, bob, school and office", users)
 	}
 }
 

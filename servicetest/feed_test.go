@@ -511,3 +511,41 @@ func (b brokenFeed) FeedAfter(ctx context.Context, after room.FeedCursor, parts 
 	}
 	return page, err
 }
+
+// TestFeedOfCommands checks that a feed that includes commands has those of rooms and users once, as
+// messages without a seq and an id.
+func TestFeedOfCommands(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	alice := s.login("alice")
+	s.login("bob")
+	alice.enter("lobby")
+	feed := s.admin().open("/v1/admin/events?include=commands")
+	expect[room.FeedReady](feed)
+	without, _ := s.admin().follow("")
+	start := feed.id
+	command := func(path string) room.Message {
+		alice.call("POST", path, object{"kind": "barrage", "text": `"kind":"command"`})
+		return message(alice.call("POST", path, object{"kind": "command", "data": "AAH/"}).is(http.StatusAccepted))
+	}
+	for _, want := range []room.Message{command(roomPath("lobby", "/messages")), command(peerPath("bob"))} {
+		e := feed.next()
+		got := decoded[room.MessagesReceived](feed).MessageList
+		if len(got) != 1 || !cmp.Equal(got[0], want) || e.ID != "" || feed.id != start {
+			t.Errorf("at %q, the feed delivered %s %+v, want %+v", e.ID, e.Type, got, want)
+		}
+	}
+	sent := alice.send("lobby", "stored")
+	for _, s := range []*stream{feed, without} {
+		if got := expect[room.MessagesReceived](s).MessageList; len(got) != 1 || got[0].ID != sent.ID {
+			t.Errorf("the feed delivered %+v, want %+v", got, sent)
+		}
+	}
+	feed.disconnect()
+	command(roomPath("lobby", "/messages"))
+	again := s.admin().open("/v1/admin/events?include=commands", resume(feed.id))
+	expect[room.FeedReady](again)
+	if last := alice.send("lobby", "last"); expect[room.MessagesReceived](again).MessageList[0].ID != last.ID {
+		t.Errorf("a command from before the feed was delivered: %+v", again.last)
+	}
+}

@@ -183,7 +183,12 @@ func peerEvent(inbox room.LogID, m room.Message) room.Event {
 // publishPeer publishes a message that is not stored to the current subscribers of both users.
 func (s *Store) publishPeer(ctx context.Context, send *room.PeerSend, m room.Message) (room.Message, error) {
 	var facts room.PeerFacts // the caller has authenticated the session
-	var inbox room.LogID     // of the sender; 0 if an admin sends as a user who never logged in
+	if send.Sender.Actor.Kind == room.ActorAdmin {
+		if _, err := s.pool.Exec(ctx, createSenderInbox, m.Sender.ID, send.Peer); err != nil {
+			return room.Message{}, translate(err)
+		}
+	}
+	var inbox room.LogID // of the sender
 	err := s.pool.QueryRow(ctx, `SELECT coalesce((SELECT log FROM inboxes WHERE user_id = $1), 0),
 		coalesce((SELECT log FROM inboxes WHERE user_id = $2), 0), `+blockedBy,
 		m.Sender.ID, send.Peer).Scan(&inbox, &facts.Inbox, &facts.Blocked)
@@ -195,12 +200,9 @@ func (s *Store) publishPeer(ctx context.Context, send *room.PeerSend, m room.Mes
 		return room.Message{}, err
 	}
 	own := m.With(send.Peer, 0)
-	var events []room.Event
-	if inbox != 0 {
-		events = append(events, peerEvent(inbox, own))
-	}
-	events = append(events, peerEvent(permit.Log, m.With(m.Sender.ID, 0)))
-	s.opts.Commit(room.Change{By: send.Sender.Actor, Events: events})
+	s.opts.Commit(room.Change{By: send.Sender.Actor, Events: []room.Event{
+		peerEvent(inbox, own), peerEvent(permit.Log, m.With(m.Sender.ID, 0)),
+	}})
 	return own, nil
 }
 

@@ -1488,6 +1488,7 @@ func (e TusProtocol) Valid() bool {
 
 // Defines values for StreamAdminEventsParamsInclude.
 const (
+	Commands StreamAdminEventsParamsInclude = "commands"
 	Peers    StreamAdminEventsParamsInclude = "peers"
 	Sessions StreamAdminEventsParamsInclude = "sessions"
 )
@@ -1495,6 +1496,8 @@ const (
 // Valid indicates whether the value is a known member of the StreamAdminEventsParamsInclude enum.
 func (e StreamAdminEventsParamsInclude) Valid() bool {
 	switch e {
+	case Commands:
+		return true
 	case Peers:
 		return true
 	case Sessions:
@@ -7601,12 +7604,12 @@ type ClientInterface interface {
 	// destruction of rooms. The events of a room are delivered in the order of its log, between
 	// its `roomCreated` and its `roomDestroyed`.
 	//
-	// Each event has an `id:`. Store the id of the last event that you have processed, and send it
+	// Each stored event has an `id:`. Store the id of the last event that you have processed, and send it
 	// when you reconnect: the feed continues exactly there, on any node and after any restart.
 	// Without an id, the feed begins with the events that happen from now on. The first event,
 	// `feedReady`, says whether the feed was resumed.
 	//
-	// `include` adds events of users to those of rooms. They are kept for `PARLOR_FEED_RETENTION`,
+	// `include` adds to the stored events of rooms. Events of users are kept for `PARLOR_FEED_RETENTION`,
 	// and messages between users not longer than `PARLOR_PEER_RETENTION`. Feeds with and without
 	// them have the same ids, so `include` may change when the caller reconnects.
 	//
@@ -9078,12 +9081,12 @@ func (c *Client) AdminGetBroadcast(ctx context.Context, broadcastID openapi_type
 // destruction of rooms. The events of a room are delivered in the order of its log, between
 // its `roomCreated` and its `roomDestroyed`.
 //
-// Each event has an `id:`. Store the id of the last event that you have processed, and send it
+// Each stored event has an `id:`. Store the id of the last event that you have processed, and send it
 // when you reconnect: the feed continues exactly there, on any node and after any restart.
 // Without an id, the feed begins with the events that happen from now on. The first event,
 // `feedReady`, says whether the feed was resumed.
 //
-// `include` adds events of users to those of rooms. They are kept for `PARLOR_FEED_RETENTION`,
+// `include` adds to the stored events of rooms. Events of users are kept for `PARLOR_FEED_RETENTION`,
 // and messages between users not longer than `PARLOR_PEER_RETENTION`. Feeds with and without
 // them have the same ids, so `include` may change when the caller reconnects.
 //
@@ -16082,12 +16085,12 @@ type ClientWithResponsesInterface interface {
 	// destruction of rooms. The events of a room are delivered in the order of its log, between
 	// its `roomCreated` and its `roomDestroyed`.
 	//
-	// Each event has an `id:`. Store the id of the last event that you have processed, and send it
+	// Each stored event has an `id:`. Store the id of the last event that you have processed, and send it
 	// when you reconnect: the feed continues exactly there, on any node and after any restart.
 	// Without an id, the feed begins with the events that happen from now on. The first event,
 	// `feedReady`, says whether the feed was resumed.
 	//
-	// `include` adds events of users to those of rooms. They are kept for `PARLOR_FEED_RETENTION`,
+	// `include` adds to the stored events of rooms. Events of users are kept for `PARLOR_FEED_RETENTION`,
 	// and messages between users not longer than `PARLOR_PEER_RETENTION`. Feeds with and without
 	// them have the same ids, so `include` may change when the caller reconnects.
 	//
@@ -25554,12 +25557,12 @@ func (c *ClientWithResponses) AdminGetBroadcastWithResponse(ctx context.Context,
 // destruction of rooms. The events of a room are delivered in the order of its log, between
 // its `roomCreated` and its `roomDestroyed`.
 //
-// Each event has an `id:`. Store the id of the last event that you have processed, and send it
+// Each stored event has an `id:`. Store the id of the last event that you have processed, and send it
 // when you reconnect: the feed continues exactly there, on any node and after any restart.
 // Without an id, the feed begins with the events that happen from now on. The first event,
 // `feedReady`, says whether the feed was resumed.
 //
-// `include` adds events of users to those of rooms. They are kept for `PARLOR_FEED_RETENTION`,
+// `include` adds to the stored events of rooms. Events of users are kept for `PARLOR_FEED_RETENTION`,
 // and messages between users not longer than `PARLOR_PEER_RETENTION`. Feeds with and without
 // them have the same ids, so `include` may change when the caller reconnects.
 //
