@@ -38,6 +38,10 @@ func TestBlocksStopMessages(t *testing.T) {
 	if got := postPeer(t, f, bob, "alice", once); got.ID != earlier.ID {
 		t.Errorf("the retry of an earlier message: got %+v", got)
 	}
+	byAdmin := room.PeerSend{Sender: room.Sender{Actor: admin, User: bob.User}, Peer: "alice", Draft: textDraft("by an admin")}
+	if _, _, err := f.Store.PostPeerMessage(t.Context(), byAdmin); err != nil {
+		t.Errorf("a message by an admin: %v", err)
+	}
 	if err := f.RecallPeer(t.Context(), as(bob), "bob", "alice", earlier.ID); err != nil {
 		t.Errorf("recall of a message to the user who blocked its sender: %v", err)
 	}

@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"errors"
 	"maps"
 	"slices"
 
@@ -72,14 +71,6 @@ func countEvents(ctx context.Context, tx pgx.Tx, in room.Inbox) (room.Inbox, err
 	return in, sendBatch(ctx, tx, &b)
 }
 
-// countAllEvents is countEvents for all events of the inbox.
-func countAllEvents(ctx context.Context, tx pgx.Tx, in room.Inbox) (_ room.Inbox, err error) {
-	for err == nil && in.CountedSeq < in.LastSeq {
-		in, err = countEvents(ctx, tx, in)
-	}
-	return in, err
-}
-
 // readConversations reads the conversations of an inbox with some users, whether they exist or not.
 func readConversations(
 	ctx context.Context, tx pgx.Tx, in room.Inbox, peers []room.UserID,
@@ -126,25 +117,6 @@ func queueCounts(b *pgx.Batch, in room.Inbox) {
 	b.Queue("UPDATE inboxes SET counted_seq = $2, read_seq = $3, unread = $4 WHERE log = $1", in.Log, in.CountedSeq, in.ReadSeq, in.Unread)
 }
 
-// countInbox counts the events of a user's inbox up to a seq at least, in transactions of a batch.
-func (s *Store) countInbox(ctx context.Context, user room.UserID, upTo room.Seq) error {
-	for counted := room.Seq(0); counted < upTo; {
-		err := s.inTx(ctx, room.Actor{}, func(tx pgx.Tx) (c room.Change, err error) {
-			in, err := lockInbox(ctx, tx, user)
-			if err != nil {
-				return c, err
-			}
-			in, err = countEvents(ctx, tx, in)
-			counted = in.CountedSeq
-			return c, err
-		}, inboxKey(user))
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // Conversations returns the conversations of a session's user whose newest messages precede a seq of
 // the user's inbox: the n newest at most, the newest first.
 func (s *Store) Conversations(
@@ -172,7 +144,10 @@ func (s *Store) conversations(
 	if err != nil || page.Seq == last {
 		return page, err
 	}
-	if err := s.countInbox(ctx, session.User.ID, last); err != nil {
+	err = s.withConversations(ctx, room.Actor{}, session.User.ID, func(_ pgx.Tx, _ *pgx.Batch, in room.Inbox) (room.Inbox, room.Change, error) {
+		return in, room.Change{}, nil
+	})
+	if err != nil {
 		return page, err
 	}
 	page, _, err = s.readPage(ctx, session.Inbox, selected, args...)
@@ -222,7 +197,7 @@ func (s *Store) readPage(
 // ReadConversation marks the messages of a user with another user as read up to a seq of the user's
 // inbox. Errors: room.ErrNoConversation, room.ErrSeqAhead.
 func (s *Store) ReadConversation(ctx context.Context, by room.Actor, user, peer room.UserID, upTo room.Seq) error {
-	return s.changeConversations(ctx, by, user, func(tx pgx.Tx, b *pgx.Batch, in room.Inbox) (room.Inbox, room.Change, error) {
+	return s.withConversations(ctx, by, user, func(tx pgx.Tx, b *pgx.Batch, in room.Inbox) (room.Inbox, room.Change, error) {
 		c, err := readConversation(ctx, tx, in, peer)
 		if err != nil {
 			return in, room.Change{}, err
@@ -246,7 +221,7 @@ func (s *Store) ReadConversation(ctx context.Context, by room.Actor, user, peer 
 
 // ReadAllConversations marks all messages to a user as read.
 func (s *Store) ReadAllConversations(ctx context.Context, by room.Actor, user room.UserID) error {
-	return s.changeConversations(ctx, by, user, func(_ pgx.Tx, _ *pgx.Batch, in room.Inbox) (room.Inbox, room.Change, error) {
+	return s.withConversations(ctx, by, user, func(_ pgx.Tx, _ *pgx.Batch, in room.Inbox) (room.Inbox, room.Change, error) {
 		in, change := in.ReadAll(s.now())
 		return in, change, nil
 	})
@@ -255,7 +230,7 @@ func (s *Store) ReadAllConversations(ctx context.Context, by room.Actor, user ro
 // DeleteConversation deletes the messages with another user for a user, who can no longer read their
 // files either. Errors: room.ErrNoConversation.
 func (s *Store) DeleteConversation(ctx context.Context, by room.Actor, user, peer room.UserID) error {
-	return s.changeConversations(ctx, by, user, func(tx pgx.Tx, b *pgx.Batch, in room.Inbox) (room.Inbox, room.Change, error) {
+	return s.withConversations(ctx, by, user, func(tx pgx.Tx, b *pgx.Batch, in room.Inbox) (room.Inbox, room.Change, error) {
 		c, err := readConversation(ctx, tx, in, peer)
 		if err != nil {
 			return in, room.Change{}, err
@@ -276,50 +251,39 @@ func readConversation(ctx context.Context, tx pgx.Tx, in room.Inbox, peer room.U
 	return found[peer], err
 }
 
-// changeConversations counts all events of a user's inbox, lets change decide, and stores the event
-// of the change.
-func (s *Store) changeConversations(
+// withConversations counts all events of a user's inbox, in transactions of a batch, runs change in
+// the last one, and stores the event of the change.
+func (s *Store) withConversations(
 	ctx context.Context, by room.Actor, user room.UserID,
 	change func(pgx.Tx, *pgx.Batch, room.Inbox) (room.Inbox, room.Change, error),
 ) error {
-	// A backlog is counted first, in several transactions.
-	if err := s.countBacklog(ctx, user); err != nil {
-		return err
-	}
-	return s.inTx(ctx, by, func(tx pgx.Tx) (c room.Change, err error) {
-		in, err := lockInbox(ctx, tx, user)
+	for counted := false; !counted; {
+		err := s.inTx(ctx, by, func(tx pgx.Tx) (c room.Change, err error) {
+			in, err := lockInbox(ctx, tx, user)
+			if err != nil {
+				return c, err
+			}
+			in, err = countEvents(ctx, tx, in)
+			if counted = in.CountedSeq == in.LastSeq; err != nil || !counted {
+				return c, err
+			}
+			var b pgx.Batch
+			if in, c, err = change(tx, &b, in); err != nil || len(c.Events) == 0 {
+				return c, err
+			}
+			peer := room.UserID("") // the event is about all peers
+			if changed, ok := c.Events[0].Body.(room.ConversationChanged); ok {
+				peer = changed.Peer
+			}
+			queueCounts(&b, in)
+			if err := queueInboxEvent(&b, peer, c.Events[0]); err != nil {
+				return c, err
+			}
+			return c, sendBatch(ctx, tx, &b)
+		}, inboxKey(user))
 		if err != nil {
-			return c, err
+			return err
 		}
-		if in, err = countAllEvents(ctx, tx, in); err != nil {
-			return c, err
-		}
-		var b pgx.Batch
-		in, c, err = change(tx, &b, in)
-		if err != nil || len(c.Events) == 0 {
-			return c, err
-		}
-		peer := room.UserID("")
-		if changed, ok := c.Events[0].Body.(room.ConversationChanged); ok {
-			peer = changed.Peer
-		}
-		queueCounts(&b, in)
-		if err := queueInboxEvent(&b, peer, c.Events[0]); err != nil {
-			return c, err
-		}
-		return c, sendBatch(ctx, tx, &b)
-	}, inboxKey(user))
-}
-
-// countBacklog counts the events of a user's inbox if there are more than a batch of them.
-func (s *Store) countBacklog(ctx context.Context, user room.UserID) error {
-	var last, counted room.Seq
-	err := s.pool.QueryRow(ctx, "SELECT last_seq, counted_seq FROM inboxes WHERE user_id = $1", user).Scan(&last, &counted)
-	switch {
-	case errors.Is(err, pgx.ErrNoRows):
-		return room.ErrSessionEnded
-	case err != nil || last-counted <= countBatch:
-		return translate(err)
 	}
-	return s.countInbox(ctx, user, last)
+	return nil
 }
