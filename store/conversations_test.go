@@ -393,3 +393,54 @@ func TestConversationsOfALargeInbox(t *testing.T) {
 	}
 	checkInvariants(t, f)
 }
+
+// TestRecalledMessagesAreNotUnread checks recalls of messages that are read in part, and of messages
+// that have expired when the recall is counted, for users who asked for their conversations before
+// and for those who did not.
+func TestRecalledMessagesAreNotUnread(t *testing.T) {
+	t.Parallel()
+	for _, asked := range []bool{true, false} {
+		f := setup(t, store.Options{PeerRetention: time.Hour})
+		begin := f.clock.Now().Truncate(time.Millisecond)
+		login := func(user string) room.Session {
+			session, err := f.SessionByID(t.Context(), newSessionUntil(t, f.Store, user, begin.Add(24*time.Hour)).ID)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return session
+		}
+		alice, bob := login("alice"), login("bob")
+		check := func(what, want string) {
+			t.Helper()
+			if got := summary(allConversations(t, f, alice, 10)); got != want {
+				t.Errorf("asked before: %t; %s: got %s, want %s", asked, what, got, want)
+			}
+		}
+		f.clock.set(begin)
+		recalled := postPeer(t, f, bob, "alice", textDraft("recalled"))
+		if asked {
+			check("a message", "1 bob:1/recalled")
+		}
+		f.clock.advance(time.Minute)
+		if err := f.RecallPeer(t.Context(), as(bob), "bob", "alice", recalled.ID); err != nil {
+			t.Fatal(err)
+		}
+		f.clock.set(begin.Add(time.Hour + time.Second))
+		sweep(t, f)
+		if n := query[int](t, f, "SELECT count(*) FROM events WHERE generation = $1", alice.Inbox); n != 1 {
+			t.Fatalf("%d events are left, want the recall", n)
+		}
+		check("the recall of an expired message", "0")
+		two, three := postPeer(t, f, bob, "alice", textDraft("two")), postPeer(t, f, bob, "alice", textDraft("three"))
+		postPeer(t, f, bob, "alice", textDraft("four"))
+		check("three messages", "3 bob:3/four")
+		if err := f.RecallPeer(t.Context(), as(bob), "bob", "alice", two.ID); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.ReadConversation(t.Context(), as(alice), "alice", "bob", three.Seq); err != nil {
+			t.Fatal(err)
+		}
+		check("two of three are read, and one of them was recalled", "1 bob:1/four")
+		checkInvariants(t, f)
+	}
+}
