@@ -100,7 +100,7 @@ type StatusVisibility string
 const (
 	StatusForEverybody StatusVisibility = "everybody"
 	// StatusForAcquaintances lets users know the status of users who are in a room with them, or
-	// with whom they have exchanged messages that are still stored.
+	// have lately written to them. That they have written to somebody themselves is not enough.
 	StatusForAcquaintances StatusVisibility = "acquaintances"
 	StatusForNobody        StatusVisibility = "nobody"
 )

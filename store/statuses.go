@@ -75,17 +75,21 @@ func (h *statusHints) addUsers(users ...room.UserID) {
 
 // addEnded records that the statuses of the users of ended sessions may have changed.
 func (h *statusHints) addEnded(c room.Change) {
-	if len(c.Ended) == 0 {
-		return
+	for _, ended := range c.Ended {
+		h.addSessions(ended.Session)
 	}
+}
+
+// addSessions records that the statuses of the users of sessions may have changed.
+func (h *statusHints) addSessions(sessions ...room.SessionID) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.sessions == nil {
 		h.sessions = make(map[room.SessionID]bool)
 	}
-	for _, ended := range c.Ended {
+	for _, id := range sessions {
 		if len(h.sessions) < maxStatusHints {
-			h.sessions[ended.Session] = true
+			h.sessions[id] = true
 		}
 	}
 }
@@ -101,7 +105,7 @@ func (h *statusHints) take() ([]room.UserID, []room.SessionID) {
 
 // statusFacts selects the facts that the statuses of the users $1 follow from, in their order, and
 // whether the user $2 may know each status.
-func (s *Store) statusFacts(visible string) string {
+func statusFacts(visible string) string {
 	return `
 		SELECT u.user_id, i.user_id IS NOT NULL, coalesce(i.custom_status, ''), i.online_until, coalesce(i.logged_out, false),
 			coalesce(o.connected, false), o.detached_at, ` + visible + `
@@ -113,6 +117,14 @@ func (s *Store) statusFacts(visible string) string {
 		) o ON true
 		ORDER BY u.n`
 }
+
+// newestEvents is how many events between two users are looked at to find out whether one has written
+// to the other, and shortBody is how many bytes the body of such an event may have. They bound what
+// a user who sends many long messages can make a lookup cost.
+const (
+	newestEvents = 50
+	shortBody    = 4096
+)
 
 // visible returns the SQL condition that a user may know the status of another one.
 func (s *Store) visible(subscriber, user string) string {
@@ -126,8 +138,11 @@ func (s *Store) visible(subscriber, user string) string {
 			CROSS JOIN LATERAL (SELECT FROM members WHERE generation = a.generation AND user_id = %[2]s LIMIT 1) b
 			WHERE a.user_id = %[1]s OFFSET 0
 		) OR EXISTS (
-			SELECT FROM events WHERE generation = (SELECT log FROM inboxes WHERE user_id = %[1]s) AND peer_id = %[2]s OFFSET 0
-		))`, subscriber, user, own)
+			SELECT FROM (
+				SELECT body FROM events WHERE generation = (SELECT log FROM inboxes WHERE user_id = %[1]s) AND peer_id = %[2]s
+				ORDER BY seq DESC LIMIT %[4]d
+			) e WHERE CASE WHEN octet_length(body) <= %[5]d THEN body::json #>> '{messageList,0,sender,userID}' = %[2]s END OFFSET 0
+		))`, subscriber, user, own, newestEvents, shortBody)
 	default:
 		return subscriber + " IS NOT NULL"
 	}
@@ -138,9 +153,9 @@ func (s *Store) visible(subscriber, user string) string {
 func (s *Store) readStatuses(
 	ctx context.Context, q rowsQuerier, by room.UserID, users []room.UserID,
 ) (statuses []room.UserStatus, err error) {
-	sql := s.statusFacts("$2::text IS NOT NULL")
+	sql := statusFacts("$2::text IS NOT NULL")
 	if by != "" {
-		sql = s.statusFacts(s.visible("$2::text", "u.user_id"))
+		sql = statusFacts(s.visible("$2::text", "u.user_id"))
 	}
 	before := s.now()
 	rows, err := q.Query(ctx, sql, users, by)
@@ -420,12 +435,15 @@ func (s *Store) publishStatuses(ctx context.Context, now time.Time) error {
 	if h.detachedAt.IsZero() {
 		h.detachedAt = until.Add(-room.OfflineAfter)
 	}
-	users, sessions := h.take()
+	hinted, ended := h.take()
+	var users []room.UserID
 	stepped, last, err := s.stepThroughWatched(ctx)
 	if err == nil {
-		users, err = s.watchedAmong(ctx, users, sessions, h.detachedAt.Add(-detachedOverlap), until)
+		users, err = s.watchedAmong(ctx, hinted, ended, h.detachedAt.Add(-detachedOverlap), until)
 	}
 	if err != nil {
+		h.addUsers(hinted...)
+		h.addSessions(ended...)
 		return err
 	}
 	h.watched, h.detachedAt = last, until

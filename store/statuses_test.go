@@ -196,12 +196,12 @@ func withInbox(t testing.TB, f fixture, session room.Session) room.Session {
 func TestStatusVisibility(t *testing.T) {
 	t.Parallel()
 	for setting, visible := range map[room.StatusVisibility]string{
-		room.StatusForEverybody:     "alice friend mate stranger",
+		room.StatusForEverybody:     "alice friend mate penpal stranger",
 		room.StatusForAcquaintances: "alice friend mate",
 		room.StatusForNobody:        "alice",
 	} {
 		f := setup(t, store.Options{StatusVisible: setting})
-		users := []room.UserID{"alice", "friend", "mate", "nobody", "stranger"}
+		users := []room.UserID{"alice", "friend", "mate", "nobody", "penpal", "stranger"}
 		sessions := map[room.UserID]room.Session{}
 		for _, user := range users {
 			if user != "nobody" {
@@ -213,6 +213,14 @@ func TestStatusVisibility(t *testing.T) {
 		enter(t, f, sessions["mate"], "lobby")
 		enter(t, f, sessions["stranger"], "else")
 		if _, err := f.PostPeerMessage(t.Context(), sessions["friend"], "alice", textDraft("hello")); err != nil {
+			t.Fatal(err)
+		}
+		// That alice writes to somebody does not make them acquainted, whomever she quotes, nor does a block.
+		quote := textDraft("")
+		quote.Content = room.Content{Kind: room.KindCombine, Title: "t", MessageList: []room.Quoted{
+			{Content: room.Content{Kind: room.KindText, Text: "hello"}, Sender: room.User{ID: "penpal", Name: "p"}},
+		}}
+		if _, err := f.PostPeerMessage(t.Context(), sessions["alice"], "penpal", quote); err != nil {
 			t.Fatal(err)
 		}
 		check := func(way string, want string, got []room.UserStatus) {

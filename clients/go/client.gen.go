@@ -8842,8 +8842,8 @@ type ClientInterface interface {
 	// ended by an admin or by the expiry of its token is `offline` at once.
 	//
 	// The operator decides whose status a user may see (`PARLOR_STATUS_VISIBLE`): that of
-	// everybody, of users who are in a room with the user or have exchanged messages with the
-	// user, or only their own. If the caller's token has grants, it may see the status of the
+	// everybody, of users who are in a room with the user or have lately written to the user, or
+	// only their own. If the caller's token has grants, it may see the status of the
 	// users in its `peers`. All other users are `unknown`, as are those who have never logged in.
 	//
 	// Corresponds with GET /v1/statuses (the `ListStatuses` operationId).
@@ -11319,8 +11319,8 @@ func (c *Client) SubscribeStatuses(ctx context.Context, body SubscribeStatusesJS
 // ended by an admin or by the expiry of its token is `offline` at once.
 //
 // The operator decides whose status a user may see (`PARLOR_STATUS_VISIBLE`): that of
-// everybody, of users who are in a room with the user or have exchanged messages with the
-// user, or only their own. If the caller's token has grants, it may see the status of the
+// everybody, of users who are in a room with the user or have lately written to the user, or
+// only their own. If the caller's token has grants, it may see the status of the
 // users in its `peers`. All other users are `unknown`, as are those who have never logged in.
 //
 // Corresponds with GET /v1/statuses (the `ListStatuses` operationId).
@@ -17421,8 +17421,8 @@ type ClientWithResponsesInterface interface {
 	// ended by an admin or by the expiry of its token is `offline` at once.
 	//
 	// The operator decides whose status a user may see (`PARLOR_STATUS_VISIBLE`): that of
-	// everybody, of users who are in a room with the user or have exchanged messages with the
-	// user, or only their own. If the caller's token has grants, it may see the status of the
+	// everybody, of users who are in a room with the user or have lately written to the user, or
+	// only their own. If the caller's token has grants, it may see the status of the
 	// users in its `peers`. All other users are `unknown`, as are those who have never logged in.
 	//
 	// Returns a wrapper object for the known response body format(s).
@@ -27493,8 +27493,8 @@ func (c *ClientWithResponses) SubscribeStatusesWithResponse(ctx context.Context,
 // ended by an admin or by the expiry of its token is `offline` at once.
 //
 // The operator decides whose status a user may see (`PARLOR_STATUS_VISIBLE`): that of
-// everybody, of users who are in a room with the user or have exchanged messages with the
-// user, or only their own. If the caller's token has grants, it may see the status of the
+// everybody, of users who are in a room with the user or have lately written to the user, or
+// only their own. If the caller's token has grants, it may see the status of the
 // users in its `peers`. All other users are `unknown`, as are those who have never logged in.
 //
 // Returns a wrapper object for the known response body format(s).
