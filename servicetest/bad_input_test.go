@@ -143,7 +143,7 @@ func TestBadBodies(t *testing.T) {
 				t.Errorf("%s with %s: got faults %+v, want %s %s: %.200q", call, bad.what, p.Errors, bad.pointer, bad.rule, bad.body)
 			}
 		}
-		if tried < 40 {
+		if tried < 35 {
 			t.Errorf("%s: tested only %d bodies", call, tried)
 		}
 		if !call.optional {
@@ -180,6 +180,7 @@ func TestBodySize(t *testing.T) {
 	alice := s.loginWith(s.signed(everyGrant)) // with iat, because one of the calls voids older tokens
 	alice.enter("lobby")
 	s.login("peer")
+	alice.sendTo("peer", "so that there is a conversation")
 	for _, call := range samples(s) {
 		if call.body == nil {
 			continue

@@ -82,9 +82,12 @@ func TestIDsInEveryPath(t *testing.T) {
 			admin.call("POST", "/v1/admin/rooms", object{"roomID": w.room}).is(http.StatusCreated)
 			c.enter(w.room)
 			sessionID, messageID := c.SessionID, c.send(w.room, "hello").ID
-			if strings.HasPrefix(call.template, "/v1/users/") {
+			if call.template == "/v1/blocks/{userID}" || strings.HasPrefix(call.template, "/v1/users/") || strings.HasPrefix(call.template, "/v1/conversations/") {
 				peer := s.login(room.UserID(fmt.Sprint("peer", tries)))
 				messageID = message(peer.call("POST", peerPath(w.user), object{"kind": "text", "text": "hello"}).is(http.StatusCreated)).ID
+				if call.id == "unblockUser" {
+					peer.call("PUT", blockPath(w.user), nil).is(http.StatusNoContent)
+				}
 				defer peer.logout()
 				c = peer
 			}
