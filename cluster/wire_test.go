@@ -116,6 +116,7 @@ func TestChangeOnTheWire(t *testing.T) {
 		Refused: []room.RefusedJoin{{Session: "s4", Room: "r", Call: room.RoomSwitch, Problem: room.Problem{Code: "room_full"}}},
 		Ended:   []room.EndedSession{{Session: "s5", Reason: room.EndKickedOut, AdminReason: "why"}},
 		Opened:  []room.NewStream{{Session: "s6", StreamNo: 9}},
+		Renamed: []room.SessionID{"s7"},
 	}
 	sent := want
 	sent.By, sent.Events = room.Server(), events
@@ -148,6 +149,14 @@ func TestChangeOnTheWire(t *testing.T) {
 	}
 	if diff := cmp.Diff(notice{at, want}, got); diff != "" {
 		t.Errorf("notice (-sent +heard):\n%s", diff)
+	}
+	for field := range reflect.TypeFor[room.Change]().Fields() {
+		var alone room.Change
+		reflect.ValueOf(&alone).Elem().FieldByIndex(field.Index).Set(reflect.ValueOf(sent).FieldByIndex(field.Index))
+		encoded, err := encodeNotice(alone, at)
+		if own := field.Name == "By" || field.Name == "Events"; err != nil || (encoded == nil) != own {
+			t.Errorf("a change with only %s has the notice %q, %v", field.Name, encoded, err)
+		}
 	}
 	ignoreInbox := cmp.FilterPath(func(p cmp.Path) bool { return p.Last().String() == ".inbox" }, cmp.Ignore())
 	if diff := cmp.Diff(frames, gotFrames, cmp.AllowUnexported(hub.Frame{}), ignoreInbox); diff != "" {

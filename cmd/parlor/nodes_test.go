@@ -464,6 +464,17 @@ func (c *nodes) showEverything() {
 			to(room.TypeMemberAttributesUpdated, `"hand"`, alice, bob),
 		},
 		{
+			"profile", func() {
+				call(tablet, http.MethodPost, "users/bob/messages", map[string]string{"kind": "command", "data": "AA=="})() // caches its session
+				call(alice, http.MethodPatch, "profile", config("userName", "Alice L."))()
+			},
+			slices.Concat(to(room.TypeUserInfoUpdated, `"Alice L."`, bob, feeds[0], feeds[1]), to(room.TypeProfileUpdated, `"Alice L."`, alice, tablet)),
+		},
+		{
+			"message with the new name", call(tablet, http.MethodPost, "users/bob/messages", map[string]string{"kind": "command", "data": "AA=="}),
+			to(room.TypePeerMessagesReceived, `"Alice L."`, bob, phone),
+		},
+		{
 			"refused join", func() { bob.isRefused("full", http.StatusConflict) },
 			state(bob, `"enterFailed"`),
 		},
