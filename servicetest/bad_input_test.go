@@ -531,7 +531,11 @@ func TestUnreadInput(t *testing.T) {
 	}
 	for _, call := range calls {
 		with := call
-		with.path += "?unheardOf=1"
+		separator := "?"
+		if strings.Contains(with.path, "?") {
+			separator = "&"
+		}
+		with.path += separator + "unheardOf=1"
 		check(call, "an unknown parameter", "query/unheardOf", "unknown", with.by(call.caller(alice), nil))
 		if call.body != nil || call.file || call.method == "HEAD" {
 			continue

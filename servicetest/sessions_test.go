@@ -40,9 +40,9 @@ func TestCreateSession(t *testing.T) {
 	for _, c := range []struct {
 		what, token, asked, want string
 	}{
-		{"the name that was asked for", named, "Alice", "Alice"},
-		{"the token's name", named, "", "Alice in the token"},
 		{"the userID", s.token("alice", time.Hour), "", "alice"},
+		{"the token's name", named, "", "Alice in the token"},
+		{"the name that was asked for", named, "Alice", "Alice"},
 	} {
 		body := object{"token": c.token, "device": "phone"}
 		if c.asked != "" {

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"parlor/room"
@@ -77,12 +78,45 @@ func TestPendingJoinHasNewProfile(t *testing.T) {
 	f := setup(t, store.Options{Defaults: defaults(func(c *room.Config) { c.Presence = room.PresenceBatched })})
 	alice := newSession(t, f.Store, "alice")
 	enter(t, f, alice, "lobby")
-	rename(t, f, as(alice), "alice", "Alice")
 	f.published.take()
+	rename(t, f, as(alice), "alice", "Alice")
+	if events := f.published.take().Events; len(events) != 1 || events[0].Room != "" {
+		t.Errorf("before the batch: %+v", events)
+	}
 	sweep(t, f)
 	events := f.published.take().Events
 	if len(events) != 1 || events[0].Body.(room.MembersJoined).MemberList[0].Name != "Alice" {
 		t.Errorf("the batch is %+v", events)
+	}
+	checkInvariants(t, f)
+}
+
+// TestProfileChangeWaitsForJoin: a join that has read the profile, and has not written the member
+// yet, is not missed.
+func TestProfileChangeWaitsForJoin(t *testing.T) {
+	t.Parallel()
+	f := setup(t, store.Options{})
+	alice, tab := newSession(t, f.Store, "alice"), newSession(t, f.Store, "alice")
+	enter(t, f, newSession(t, f.Store, "bob"), "lobby")
+	release := hold(t, f, "LOCK TABLE members IN SHARE MODE")
+	done := make(chan error, 2)
+	var changed atomic.Bool
+	go func() {
+		_, err := f.JoinRoom(t.Context(), as(alice), "lobby", "")
+		done <- err
+	}()
+	waitForLocks(t, f, 1)
+	go func() {
+		_, err := f.UpdateProfile(t.Context(), as(tab), "alice", room.ProfileUpdate{Name: new("Alice")})
+		changed.Store(true)
+		done <- err
+	}()
+	waitUntil(t, "the change waits, or does not", func() bool {
+		return changed.Load() || query[int](t, f, "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'") == 2
+	})
+	release()
+	if err := errors.Join(<-done, <-done); err != nil {
+		t.Fatal(err)
 	}
 	checkInvariants(t, f)
 }
