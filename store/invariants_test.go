@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -15,15 +17,24 @@ import (
 
 // TestManyClientsKeepTheInvariants lets clients and an admin do random things to the same few rooms
 // at once, while sweeps run, and then checks the invariants with SQL. One of the rooms has about as
-// many members as a room can have without batched presence.
+// many members as a room can have without batched presence. MANY_CLIENTS_SECONDS is the duration;
+// without it, the test makes a certain number of calls.
 func TestManyClientsKeepTheInvariants(t *testing.T) {
 	t.Parallel()
-	f := setup(t, store.Options{RoomsPerUser: 2, MessageRetention: 5 * time.Minute, Defaults: defaults(func(c *room.Config) { c.MaxMembers = 5 })})
+	f := setup(t, store.Options{RoomsPerUser: 2, RoomsPerCreator: 2, MaxRooms: 5, MessageRetention: 5 * time.Minute, Defaults: defaults(func(c *room.Config) { c.MaxMembers = 5 })})
 	const clients, rooms = 32, 4
 	const leastSteps = 400 // of each client
 	// Each sweep is three seconds later than the one before, so that logs are trimmed during half
 	// of the test.
 	const leastSweeps = 200
+	var seconds int
+	if text := os.Getenv("MANY_CLIENTS_SECONDS"); text != "" {
+		var err error
+		if seconds, err = strconv.Atoi(text); err != nil {
+			t.Fatalf("MANY_CLIENTS_SECONDS: %v", err)
+		}
+	}
+	until := time.Now().Add(time.Duration(seconds) * time.Second)
 	first := newSession(t, f.Store, "u000")
 	if _, err := f.CreateRoom(t.Context(), as(first), "hall", room.RoomOptions{Settings: room.Settings{MaxMembers: new(1000)}}); err != nil {
 		t.Fatal(err)
@@ -56,7 +67,7 @@ func TestManyClientsKeepTheInvariants(t *testing.T) {
 		working.Go(func() {
 			random := rand.New(rand.NewPCG(uint64(i), 1))
 			session := newSession(t, f.Store, fmt.Sprintf("user%d", i/2)) // two sessions for each user
-			for ; steps[i] < leastSteps || sweeps.Load() < leastSweeps; steps[i]++ {
+			for ; steps[i] < leastSteps || sweeps.Load() < leastSweeps || time.Now().Before(until); steps[i]++ {
 				if t.Failed() {
 					return
 				}
@@ -77,7 +88,53 @@ func TestManyClientsKeepTheInvariants(t *testing.T) {
 	close(stop)
 	sweeping.Wait()
 	checkInvariants(t, f)
+	checkLimits(t, f)
+	checkPublishedStatuses(t, f)
 	t.Logf("%d steps, %d sweeps", sum(steps), sweeps.Load())
+}
+
+// checkLimits checks the limits of TestManyClientsKeepTheInvariants on rooms.
+func checkLimits(t *testing.T, f fixture) {
+	t.Helper()
+	if n := query[int](t, f, "SELECT count(*) FROM rooms WHERE destroyed_at IS NULL"); n > 5 {
+		t.Errorf("there are %d rooms", n)
+	}
+	if n := query[int](t, f, `SELECT coalesce(max(n), 0) FROM (
+		SELECT count(*) AS n FROM rooms WHERE destroyed_at IS NULL AND creator_id IS NOT NULL GROUP BY creator_id) each`); n > 2 {
+		t.Errorf("a user has created %d rooms", n)
+	}
+}
+
+// checkPublishedStatuses checks that the published statuses are the actual ones, once sweeps have had
+// time to publish them.
+func checkPublishedStatuses(t *testing.T, f fixture) {
+	t.Helper()
+	f.clock.advance(time.Minute)
+	for range 3 {
+		sweep(t, f)
+		f.clock.advance(time.Second)
+	}
+	compared := 0
+	for i := range 16 {
+		subscriber := room.UserID(fmt.Sprint("user", i))
+		subscriptions, err := f.StatusSubscriptions(t.Context(), subscriber, "", 100)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, published := range subscriptions {
+			actual, err := f.Statuses(t.Context(), subscriber, []room.UserID{published.User})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !published.SameAs(actual[0]) {
+				t.Errorf("to %s, the status %+v was published, and is %+v", subscriber, published, actual[0])
+			}
+			compared++
+		}
+	}
+	if compared == 0 {
+		t.Error("nobody is subscribed to a status")
+	}
 }
 
 func sum(numbers []int) (total int) {
@@ -91,7 +148,7 @@ func randomStep(
 	t *testing.T, f fixture, random *rand.Rand, session *room.Session, id room.RoomID, files []room.Media, client int,
 ) error {
 	someone := room.UserID(fmt.Sprintf("user%d", random.IntN(16)))
-	switch random.IntN(28) {
+	switch random.IntN(35) {
 	case 0:
 		_, err := f.CreateRoom(t.Context(), as(*session), id, room.RoomOptions{})
 		return err
@@ -142,12 +199,56 @@ func randomStep(
 			By: session.User.ID, UserData: new(fmt.Sprint(random.IntN(3))),
 		})
 		return err
+	case 28:
+		_, err := f.UpdateProfile(t.Context(), as(*session), session.User.ID, room.ProfileUpdate{
+			Name: new(fmt.Sprint("name ", random.IntN(3))), AvatarURL: new(fmt.Sprint("http://x/", random.IntN(3))),
+		})
+		return err
+	case 29:
+		_, err := f.UpdateProfile(t.Context(), admin, someone, room.ProfileUpdate{ExtendedData: new(fmt.Sprint(random.IntN(3)))})
+		return err
+	case 30:
+		d := textDraft("for some")
+		if random.IntN(2) == 0 {
+			d = fileDraft(files[random.IntN(len(files))])
+		}
+		d.To = []room.UserID{someone}
+		m, err := f.PostMessage(t.Context(), *session, id, d)
+		if err == nil && random.IntN(2) == 0 {
+			err = f.Recall(t.Context(), as(*session), session.User.ID, id, m.ID)
+		}
+		return err
+	case 31:
+		_, _, err := f.SubscribeStatuses(t.Context(), session.User.ID, []room.UserID{someone}, time.Hour)
+		return err
+	case 32:
+		if random.IntN(2) == 0 {
+			return f.UnsubscribeStatuses(t.Context(), session.User.ID, []room.UserID{someone})
+		}
+		return f.UpdateStatus(t.Context(), *session, fmt.Sprint(random.IntN(3)))
+	case 33:
+		if random.IntN(4) == 0 {
+			return f.Block(t.Context(), as(*session), session.User.ID, someone)
+		}
+		return f.Unblock(t.Context(), as(*session), session.User.ID, someone)
+	case 34:
+		switch random.IntN(4) {
+		case 0:
+			return f.DeleteConversation(t.Context(), as(*session), session.User.ID, someone)
+		case 1:
+			return f.ReadAllConversations(t.Context(), as(*session), session.User.ID)
+		}
+		page, err := f.Conversation(t.Context(), *session, someone)
+		if err == nil && len(page.List) > 0 {
+			err = f.ReadConversation(t.Context(), as(*session), session.User.ID, someone, room.Seq(random.IntN(1000)))
+		}
+		return err
 	case 11:
 		if random.IntN(4) > 0 {
 			return nil
 		}
 		err := f.EndSession(t.Context(), as(*session))
-		*session = newSession(t, f.Store, fmt.Sprintf("user%d", client/2))
+		*session = newSession(t, f.Store, fmt.Sprintf("user%d", client/2)) // which gives the user the first name again
 		return err
 	case 12:
 		if random.IntN(4) > 0 {
@@ -362,9 +463,10 @@ var invariants = map[string]string{
 		SELECT count(*) FROM moves WHERE joined`,
 	"the uses of files are counted": `
 		SELECT count(*) FROM media m WHERE uses <> (SELECT count(*) FROM media_uses u WHERE u.media_id = m.media_id)`,
-	"the readers of a message may read its file": `
+	// A file that was sent in several conversations is released with that of its newest message.
+	"the readers of a message may read its file, unless they have deleted conversations": `
 		SELECT count(*) FROM events e LEFT JOIN rooms r USING (generation)
-		WHERE r.destroyed_at IS NULL AND e.body::jsonb #>> '{messageList,0,media,mediaID}' IS NOT NULL AND NOT EXISTS (
+		WHERE r.destroyed_at IS NULL AND e.generation NOT IN (SELECT log FROM conversations WHERE deleted_seq > 0) AND e.body::jsonb #>> '{messageList,0,media,mediaID}' IS NOT NULL AND NOT EXISTS (
 			SELECT FROM conversations c WHERE c.log = e.generation AND c.peer_id = e.peer_id AND c.deleted_seq >= e.seq)
 		AND NOT EXISTS (
 			SELECT FROM media_uses u WHERE u.generation = e.generation AND u.media_id = (e.body::jsonb #>> '{messageList,0,media,mediaID}')::uuid)`,
