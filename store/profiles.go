@@ -51,22 +51,24 @@ func (s *Store) Profiles(ctx context.Context, users []room.UserID) ([]room.Profi
 func (s *Store) UpdateProfile(
 	ctx context.Context, by room.Actor, user room.UserID, u room.ProfileUpdate,
 ) (room.Profile, error) {
-	return s.changeProfile(ctx, by, user, func(p room.Profile) (room.Profile, error) { return p.Update(u) })
+	return s.changeProfile(ctx, by, by.Session(), user, func(p room.Profile) (room.Profile, error) { return p.Update(u) })
 }
 
 // changeProfile changes the profile of a user, and publishes it in the user's rooms and inbox. It
 // locks the user's list of sessions, so that the session caches of all nodes learn of a new name, and
-// the user, so that no session joins a room with the old profile.
+// the user, so that no session joins a room with the old profile. session is the one that must not
+// have ended, or "".
 func (s *Store) changeProfile(
-	ctx context.Context, by room.Actor, user room.UserID, change func(room.Profile) (room.Profile, error),
+	ctx context.Context, by room.Actor, session room.SessionID, user room.UserID,
+	change func(room.Profile) (room.Profile, error),
 ) (updated room.Profile, err error) {
-	locks, err := s.profileLocks(ctx, by, user)
+	locks, err := s.profileLocks(ctx, session, user)
 	if err != nil {
 		return updated, err
 	}
 	err = s.inTx(ctx, by, func(tx pgx.Tx) (c room.Change, err error) {
 		now := s.now()
-		old, err := lockProfile(ctx, tx, by.Session(), user, now)
+		old, err := lockProfile(ctx, tx, session, user, now)
 		if err != nil {
 			return c, err
 		}
@@ -96,7 +98,7 @@ func (s *Store) changeProfile(
 }
 
 // profileLocks returns the lock keys of a change of a profile.
-func (s *Store) profileLocks(ctx context.Context, by room.Actor, user room.UserID) ([]lockKey, error) {
+func (s *Store) profileLocks(ctx context.Context, session room.SessionID, user room.UserID) ([]lockKey, error) {
 	rows, err := s.pool.Query(ctx, `SELECT r.room_id FROM members m
 		CROSS JOIN LATERAL (SELECT room_id FROM rooms WHERE generation = m.generation LIMIT 1) r WHERE m.user_id = $1`, user)
 	if err != nil {
@@ -104,7 +106,7 @@ func (s *Store) profileLocks(ctx context.Context, by room.Actor, user room.UserI
 	}
 	rooms, err := pgx.CollectRows(rows, pgx.RowTo[room.RoomID])
 	locks := []lockKey{userKey(user), inboxKey(user)}
-	if session := by.Session(); session != "" {
+	if session != "" {
 		locks = append(locks, sessionKey(session))
 	}
 	for _, id := range rooms {
@@ -113,8 +115,8 @@ func (s *Store) profileLocks(ctx context.Context, by room.Actor, user room.UserI
 	return locks, translate(err)
 }
 
-// lockProfile locks a user and the user's list of sessions, and reads the profile. session is the
-// session of the caller, or "" for an admin. Errors: room.ErrUserNotFound and those of
+// lockProfile locks a user and the user's list of sessions, and reads the profile. session is the one
+// that must not have ended, or "". Errors: room.ErrUserNotFound and those of
 // room.Session.Usable.
 func lockProfile(
 	ctx context.Context, tx pgx.Tx, session room.SessionID, user room.UserID, now time.Time,

@@ -143,8 +143,8 @@ func (s *Store) CreateSession(
 		return profile, err
 	}
 	// This is another transaction, because it locks rooms after everything else. If it fails, so does
-	// the login, whose client tries it again.
-	return s.changeProfile(ctx, by, session.User.ID, func(p room.Profile) (room.Profile, error) { return p.LogIn(naming), nil })
+	// the login, whose client tries it again. An admin may have ended the session meanwhile.
+	return s.changeProfile(ctx, by, "", session.User.ID, func(p room.Profile) (room.Profile, error) { return p.LogIn(naming), nil })
 }
 
 // endOldestSessions ends the sessions of a user that exceed the limit.
