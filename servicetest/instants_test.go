@@ -20,7 +20,7 @@ func instantsIn(pointer string, s *openapi3.Schema) (found []string) {
 	if s.Format == "date-time" {
 		return []string{pointer}
 	}
-	for name, property := range s.Properties {
+	for name, property := range flat(s).Properties {
 		if name == "messageList" && strings.Contains(pointer, name) {
 			continue // the type is recursive
 		}

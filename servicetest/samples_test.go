@@ -77,7 +77,7 @@ func samples(s *service) []sample {
 					s.Fatalf("%s has no example", op.OperationID)
 				}
 				call.optional = !op.RequestBody.Value.Required
-				call.body, call.schema = maps.Clone(object(example)), media.Schema.Value
+				call.body, call.schema = maps.Clone(object(example)), flat(media.Schema.Value)
 				if _, ok := call.body["token"]; ok {
 					call.body["token"] = s.signed(everyGrant)
 				}
@@ -188,7 +188,7 @@ func (p sample) badFields(t testing.TB, pointer string, schema *openapi3.Schema,
 	add("unknown", "unheardOf", "unknown", required+`"unheardOf":1`)
 	add("unknown and escaped", "a~1b~0c", "unknown", required+`"a/b~c":1`)
 	for name, property := range schema.Properties {
-		s := property.Value
+		s := flat(property.Value)
 		others := strings.ReplaceAll(required, fmt.Sprintf("%q:%s,", name, encoded(t, good[name])), "")
 		with := func(value string) string { return others + fmt.Sprintf("%q:%s", name, value) }
 		capital := strings.ToUpper(name[:1]) + name[1:]
@@ -213,10 +213,10 @@ func (p sample) badFields(t testing.TB, pointer string, schema *openapi3.Schema,
 			most = int(s.AdditionalProperties.Schema.Value.Extensions["x-maxBytes"].(float64))
 			add("a value too long", name+"/~0", "maxBytes", with(fmt.Sprintf(`{"~":%q}`, strings.Repeat("é", most/2)+"x")))
 			add("twice", name, "duplicate", with("{}")+fmt.Sprintf(",%q:{}", name))
-		case s.Type.Is("array") && s.Items.Value.Type.Is("object"):
+		case s.Type.Is("array") && flat(s.Items.Value).Type.Is("object"):
 			wrong = []string{"true", `"x"`, "1", "{}"}
 			add("twice", name, "duplicate", with("[]")+fmt.Sprintf(",%q:[]", name))
-			item := s.Items.Value
+			item := flat(s.Items.Value)
 			inner, ok := item.Example.(map[string]any)
 			if !ok {
 				t.Fatalf("%s: the items of %s have no example", p, name)
@@ -292,6 +292,35 @@ func (p sample) badFields(t testing.TB, pointer string, schema *openapi3.Schema,
 			add(value, name, "type", with(value))
 		}
 	}
+	return all
+}
+
+// flat returns an object with the fields of all variants of a union, or s if it is none. A field
+// that not all variants have may be empty, because the server takes an empty one for an absent one.
+func flat(s *openapi3.Schema) *openapi3.Schema {
+	if s.OneOf == nil {
+		return s
+	}
+	all := openapi3.NewObjectSchema()
+	all.Example = s.Example
+	in := make(map[string]int) // the number of variants that have a field
+	for _, variant := range s.OneOf {
+		all.Required = variant.Value.Required // of the last one; fields that not all have are removed below
+		for name, property := range variant.Value.Properties {
+			in[name]++
+			field := *property.Value
+			if known := all.Properties[name]; known != nil {
+				field.Enum = slices.Concat(known.Value.Enum, field.Enum)
+			}
+			all.WithProperty(name, &field)
+		}
+	}
+	for name, n := range in {
+		if n < len(s.OneOf) {
+			all.Properties[name].Value.MinLength, all.Properties[name].Value.MinItems = 0, 0
+		}
+	}
+	all.Required = slices.DeleteFunc(slices.Clone(all.Required), func(name string) bool { return in[name] < len(s.OneOf) })
 	return all
 }
 
