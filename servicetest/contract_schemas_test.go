@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/getkin/kin-openapi/openapi3"
+	"github.com/google/go-cmp/cmp"
 
 	contract "parlor"
 )
@@ -132,6 +133,29 @@ func TestContractGenerators(t *testing.T) {
 	}
 	if anchor := regexp.MustCompile(`(?m)(: |- )[&*]\w+`).Find(contract.Contract); anchor != nil {
 		t.Errorf("the contract has the YAML anchor %q, which some generators cannot read", anchor)
+	}
+}
+
+// TestContractEventUnions compares the unions of events, from which generators make types, with
+// x-sse-events.
+func TestContractEventUnions(t *testing.T) {
+	t.Parallel()
+	for operationID, name := range map[string]string{"streamEvents": "StreamEvent", "streamAdminEvents": "FeedEvent"} {
+		want := make(map[string]string)
+		for event, declared := range declaredEvents()[operationID] {
+			want[event] = "#/components/schemas/" + declared.Schema
+		}
+		got := make(map[string]string)
+		for event, variant := range openapi().Components.Schemas[name].Value.Discriminator.Mapping {
+			frame := openapi().Components.Schemas[strings.TrimPrefix(variant.Ref, "#/components/schemas/")].Value
+			got[event] = frame.Properties["data"].Ref
+			if names := frame.Properties["event"].Value.Enum; len(names) != 1 || names[0] != event {
+				t.Errorf("%s: the event %s has the names %v", name, event, names)
+			}
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s: in x-sse-events (-) and in the union (+):\n%s", name, diff)
+		}
 	}
 }
 

@@ -112,6 +112,21 @@ func (e BarrageMessageRequestKind) Valid() bool {
 	}
 }
 
+// Defines values for BlockListChangedFrameEvent.
+const (
+	BlockListChanged BlockListChangedFrameEvent = "blockListChanged"
+)
+
+// Valid indicates whether the value is a known member of the BlockListChangedFrameEvent enum.
+func (e BlockListChangedFrameEvent) Valid() bool {
+	switch e {
+	case BlockListChanged:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for BroadcastState.
 const (
 	BroadcastStateDone    BroadcastState = "done"
@@ -235,6 +250,51 @@ func (e ConnectionStateChangedEventState) Valid() bool {
 	}
 }
 
+// Defines values for ConnectionStateChangedFrameEvent.
+const (
+	ConnectionStateChanged ConnectionStateChangedFrameEvent = "connectionStateChanged"
+)
+
+// Valid indicates whether the value is a known member of the ConnectionStateChangedFrameEvent enum.
+func (e ConnectionStateChangedFrameEvent) Valid() bool {
+	switch e {
+	case ConnectionStateChanged:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ConversationChangedFrameEvent.
+const (
+	ConversationChanged ConversationChangedFrameEvent = "conversationChanged"
+)
+
+// Valid indicates whether the value is a known member of the ConversationChangedFrameEvent enum.
+func (e ConversationChangedFrameEvent) Valid() bool {
+	switch e {
+	case ConversationChanged:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ConversationsReadFrameEvent.
+const (
+	ConversationsRead ConversationsReadFrameEvent = "conversationsRead"
+)
+
+// Valid indicates whether the value is a known member of the ConversationsReadFrameEvent enum.
+func (e ConversationsReadFrameEvent) Valid() bool {
+	switch e {
+	case ConversationsRead:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for CustomContentKind.
 const (
 	CustomContentKindCustom CustomContentKind = "custom"
@@ -280,6 +340,21 @@ func (e FeedReadyEventReason) Valid() bool {
 	case FeedReadyEventReasonEpochChanged:
 		return true
 	case FeedReadyEventReasonLogTrimmed:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for FeedReadyFrameEvent.
+const (
+	FeedReady FeedReadyFrameEvent = "feedReady"
+)
+
+// Valid indicates whether the value is a known member of the FeedReadyFrameEvent enum.
+func (e FeedReadyFrameEvent) Valid() bool {
+	switch e {
+	case FeedReady:
 		return true
 	default:
 		return false
@@ -400,6 +475,21 @@ func (e InboxResetEventReason) Valid() bool {
 	case InboxResetEventReasonEpochChanged:
 		return true
 	case InboxResetEventReasonLogTrimmed:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for InboxResetFrameEvent.
+const (
+	InboxReset InboxResetFrameEvent = "inboxReset"
+)
+
+// Valid indicates whether the value is a known member of the InboxResetFrameEvent enum.
+func (e InboxResetFrameEvent) Valid() bool {
+	switch e {
+	case InboxReset:
 		return true
 	default:
 		return false
@@ -529,6 +619,36 @@ func (e MemberEvents) Valid() bool {
 	}
 }
 
+// Defines values for MemberReconnectedFrameEvent.
+const (
+	MemberReconnected MemberReconnectedFrameEvent = "memberReconnected"
+)
+
+// Valid indicates whether the value is a known member of the MemberReconnectedFrameEvent enum.
+func (e MemberReconnectedFrameEvent) Valid() bool {
+	switch e {
+	case MemberReconnected:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for MemberReconnectingFrameEvent.
+const (
+	MemberReconnecting MemberReconnectingFrameEvent = "memberReconnecting"
+)
+
+// Valid indicates whether the value is a known member of the MemberReconnectingFrameEvent enum.
+func (e MemberReconnectingFrameEvent) Valid() bool {
+	switch e {
+	case MemberReconnecting:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for MemberState.
 const (
 	MemberStateOnline       MemberState = "online"
@@ -541,21 +661,6 @@ func (e MemberState) Valid() bool {
 	case MemberStateOnline:
 		return true
 	case MemberStateReconnecting:
-		return true
-	default:
-		return false
-	}
-}
-
-// Defines values for MessageRecalled.
-const (
-	True MessageRecalled = true
-)
-
-// Valid indicates whether the value is a known member of the MessageRecalled enum.
-func (e MessageRecalled) Valid() bool {
-	switch e {
-	case True:
 		return true
 	default:
 		return false
@@ -601,6 +706,21 @@ func (e MessageKind) Valid() bool {
 	}
 }
 
+// Defines values for MessageRecalledFrameEvent.
+const (
+	MessageRecalled MessageRecalledFrameEvent = "messageRecalled"
+)
+
+// Valid indicates whether the value is a known member of the MessageRecalledFrameEvent enum.
+func (e MessageRecalledFrameEvent) Valid() bool {
+	switch e {
+	case MessageRecalled:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for NodeState.
 const (
 	NodeStateDead     NodeState = "dead"
@@ -619,6 +739,36 @@ func (e NodeState) Valid() bool {
 	case NodeStateRunning:
 		return true
 	case NodeStateStopping:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for PeerMessageRecalledFrameEvent.
+const (
+	PeerMessageRecalled PeerMessageRecalledFrameEvent = "peerMessageRecalled"
+)
+
+// Valid indicates whether the value is a known member of the PeerMessageRecalledFrameEvent enum.
+func (e PeerMessageRecalledFrameEvent) Valid() bool {
+	switch e {
+	case PeerMessageRecalled:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for PeerMessageReceivedFrameEvent.
+const (
+	PeerMessageReceived PeerMessageReceivedFrameEvent = "peerMessageReceived"
+)
+
+// Valid indicates whether the value is a known member of the PeerMessageReceivedFrameEvent enum.
+func (e PeerMessageReceivedFrameEvent) Valid() bool {
+	switch e {
+	case PeerMessageReceived:
 		return true
 	default:
 		return false
@@ -934,6 +1084,21 @@ func (e ProblemCode) Valid() bool {
 	}
 }
 
+// Defines values for ProfileUpdatedFrameEvent.
+const (
+	ProfileUpdated ProfileUpdatedFrameEvent = "profileUpdated"
+)
+
+// Valid indicates whether the value is a known member of the ProfileUpdatedFrameEvent enum.
+func (e ProfileUpdatedFrameEvent) Valid() bool {
+	switch e {
+	case ProfileUpdated:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for QuotedAudioKind.
 const (
 	QuotedAudioKindAudio QuotedAudioKind = "audio"
@@ -1204,6 +1369,51 @@ func (e QuotedVideoRequestKind) Valid() bool {
 	}
 }
 
+// Defines values for ReconnectFrameEvent.
+const (
+	Reconnect ReconnectFrameEvent = "reconnect"
+)
+
+// Valid indicates whether the value is a known member of the ReconnectFrameEvent enum.
+func (e ReconnectFrameEvent) Valid() bool {
+	switch e {
+	case Reconnect:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for RoomAttributesUpdatedFrameEvent.
+const (
+	RoomAttributesUpdated RoomAttributesUpdatedFrameEvent = "roomAttributesUpdated"
+)
+
+// Valid indicates whether the value is a known member of the RoomAttributesUpdatedFrameEvent enum.
+func (e RoomAttributesUpdatedFrameEvent) Valid() bool {
+	switch e {
+	case RoomAttributesUpdated:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for RoomCreatedFrameEvent.
+const (
+	RoomCreated RoomCreatedFrameEvent = "roomCreated"
+)
+
+// Valid indicates whether the value is a known member of the RoomCreatedFrameEvent enum.
+func (e RoomCreatedFrameEvent) Valid() bool {
+	switch e {
+	case RoomCreated:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for RoomDestroyedEventReason.
 const (
 	Empty    RoomDestroyedEventReason = "empty"
@@ -1219,6 +1429,96 @@ func (e RoomDestroyedEventReason) Valid() bool {
 	case Operator:
 		return true
 	case Unused:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for RoomDestroyedFrameEvent.
+const (
+	RoomDestroyedFrameEventRoomDestroyed RoomDestroyedFrameEvent = "roomDestroyed"
+)
+
+// Valid indicates whether the value is a known member of the RoomDestroyedFrameEvent enum.
+func (e RoomDestroyedFrameEvent) Valid() bool {
+	switch e {
+	case RoomDestroyedFrameEventRoomDestroyed:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for RoomMemberAttributesUpdatedFrameEvent.
+const (
+	RoomMemberAttributesUpdated RoomMemberAttributesUpdatedFrameEvent = "roomMemberAttributesUpdated"
+)
+
+// Valid indicates whether the value is a known member of the RoomMemberAttributesUpdatedFrameEvent enum.
+func (e RoomMemberAttributesUpdatedFrameEvent) Valid() bool {
+	switch e {
+	case RoomMemberAttributesUpdated:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for RoomMemberCountUpdatedFrameEvent.
+const (
+	RoomMemberCountUpdated RoomMemberCountUpdatedFrameEvent = "roomMemberCountUpdated"
+)
+
+// Valid indicates whether the value is a known member of the RoomMemberCountUpdatedFrameEvent enum.
+func (e RoomMemberCountUpdatedFrameEvent) Valid() bool {
+	switch e {
+	case RoomMemberCountUpdated:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for RoomMemberJoinedFrameEvent.
+const (
+	RoomMemberJoined RoomMemberJoinedFrameEvent = "roomMemberJoined"
+)
+
+// Valid indicates whether the value is a known member of the RoomMemberJoinedFrameEvent enum.
+func (e RoomMemberJoinedFrameEvent) Valid() bool {
+	switch e {
+	case RoomMemberJoined:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for RoomMemberLeftFrameEvent.
+const (
+	RoomMemberLeft RoomMemberLeftFrameEvent = "roomMemberLeft"
+)
+
+// Valid indicates whether the value is a known member of the RoomMemberLeftFrameEvent enum.
+func (e RoomMemberLeftFrameEvent) Valid() bool {
+	switch e {
+	case RoomMemberLeft:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for RoomMessageReceivedFrameEvent.
+const (
+	RoomMessageReceived RoomMessageReceivedFrameEvent = "roomMessageReceived"
+)
+
+// Valid indicates whether the value is a known member of the RoomMessageReceivedFrameEvent enum.
+func (e RoomMessageReceivedFrameEvent) Valid() bool {
+	switch e {
+	case RoomMessageReceived:
 		return true
 	default:
 		return false
@@ -1249,6 +1549,36 @@ func (e RoomResetEventReason) Valid() bool {
 	}
 }
 
+// Defines values for RoomResetFrameEvent.
+const (
+	RoomReset RoomResetFrameEvent = "roomReset"
+)
+
+// Valid indicates whether the value is a known member of the RoomResetFrameEvent enum.
+func (e RoomResetFrameEvent) Valid() bool {
+	switch e {
+	case RoomReset:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for RoomSeqAdvancedFrameEvent.
+const (
+	RoomSeqAdvanced RoomSeqAdvancedFrameEvent = "roomSeqAdvanced"
+)
+
+// Valid indicates whether the value is a known member of the RoomSeqAdvancedFrameEvent enum.
+func (e RoomSeqAdvancedFrameEvent) Valid() bool {
+	switch e {
+	case RoomSeqAdvanced:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for RoomStateChangedEventState.
 const (
 	RoomStateChangedEventStateConnected    RoomStateChangedEventState = "connected"
@@ -1264,6 +1594,21 @@ func (e RoomStateChangedEventState) Valid() bool {
 	case RoomStateChangedEventStateConnecting:
 		return true
 	case RoomStateChangedEventStateDisconnected:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for RoomStateChangedFrameEvent.
+const (
+	RoomStateChanged RoomStateChangedFrameEvent = "roomStateChanged"
+)
+
+// Valid indicates whether the value is a known member of the RoomStateChangedFrameEvent enum.
+func (e RoomStateChangedFrameEvent) Valid() bool {
+	switch e {
+	case RoomStateChanged:
 		return true
 	default:
 		return false
@@ -1321,6 +1666,21 @@ func (e RoomStateEvent) Valid() bool {
 	case RoomStateEventSwitchFailed:
 		return true
 	case RoomStateEventTokenExpired:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for RoomUpdatedFrameEvent.
+const (
+	RoomUpdated RoomUpdatedFrameEvent = "roomUpdated"
+)
+
+// Valid indicates whether the value is a known member of the RoomUpdatedFrameEvent enum.
+func (e RoomUpdatedFrameEvent) Valid() bool {
+	switch e {
+	case RoomUpdated:
 		return true
 	default:
 		return false
@@ -1387,6 +1747,51 @@ func (e SessionEndedEventReason) Valid() bool {
 	}
 }
 
+// Defines values for SessionEndedFrameEvent.
+const (
+	SessionEndedFrameEventSessionEnded SessionEndedFrameEvent = "sessionEnded"
+)
+
+// Valid indicates whether the value is a known member of the SessionEndedFrameEvent enum.
+func (e SessionEndedFrameEvent) Valid() bool {
+	switch e {
+	case SessionEndedFrameEventSessionEnded:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for SessionReadyFrameEvent.
+const (
+	SessionReady SessionReadyFrameEvent = "sessionReady"
+)
+
+// Valid indicates whether the value is a known member of the SessionReadyFrameEvent enum.
+func (e SessionReadyFrameEvent) Valid() bool {
+	switch e {
+	case SessionReady:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for SessionStartedFrameEvent.
+const (
+	SessionStarted SessionStartedFrameEvent = "sessionStarted"
+)
+
+// Valid indicates whether the value is a known member of the SessionStartedFrameEvent enum.
+func (e SessionStartedFrameEvent) Valid() bool {
+	switch e {
+	case SessionStarted:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for StatusState.
 const (
 	StatusStateLoggedOut StatusState = "loggedOut"
@@ -1435,6 +1840,51 @@ const (
 func (e TextMessageRequestKind) Valid() bool {
 	switch e {
 	case TextMessageRequestKindText:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for TokenWillExpireFrameEvent.
+const (
+	TokenWillExpire TokenWillExpireFrameEvent = "tokenWillExpire"
+)
+
+// Valid indicates whether the value is a known member of the TokenWillExpireFrameEvent enum.
+func (e TokenWillExpireFrameEvent) Valid() bool {
+	switch e {
+	case TokenWillExpire:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for UserInfoUpdatedFrameEvent.
+const (
+	UserInfoUpdated UserInfoUpdatedFrameEvent = "userInfoUpdated"
+)
+
+// Valid indicates whether the value is a known member of the UserInfoUpdatedFrameEvent enum.
+func (e UserInfoUpdatedFrameEvent) Valid() bool {
+	switch e {
+	case UserInfoUpdated:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for UserStatusUpdatedFrameEvent.
+const (
+	UserStatusUpdated UserStatusUpdatedFrameEvent = "userStatusUpdated"
+)
+
+// Valid indicates whether the value is a known member of the UserStatusUpdatedFrameEvent enum.
+func (e UserStatusUpdatedFrameEvent) Valid() bool {
+	switch e {
+	case UserStatusUpdated:
 		return true
 	default:
 		return false
@@ -1796,6 +2246,17 @@ type BlockListChangedEvent struct {
 	UserID UserID `json:"userID"`
 }
 
+// BlockListChangedFrame The event `blockListChanged` as an object, with its name and data.
+type BlockListChangedFrame struct {
+	// Data The session's user has blocked another user, or unblocked one if `blocked` is false. `seq`
+	// is that of the user's inbox.
+	Data  BlockListChangedEvent      `json:"data"`
+	Event BlockListChangedFrameEvent `json:"event"`
+}
+
+// BlockListChangedFrameEvent defines model for BlockListChangedFrame.Event.
+type BlockListChangedFrameEvent string
+
 // BlockListReply A page of blocked users.
 type BlockListReply struct {
 	// BlockList The blocked users in this page, in the order of their IDs.
@@ -1998,6 +2459,17 @@ type ConnectionStateChangedEventEvent string
 // ConnectionStateChangedEventState The new state of the connection.
 type ConnectionStateChangedEventState string
 
+// ConnectionStateChangedFrame The event `connectionStateChanged` as an object, with its name and data.
+type ConnectionStateChangedFrame struct {
+	// Data The last event before the server ends a stream, either because the session has ended or
+	// because this stream must be replaced.
+	Data  ConnectionStateChangedEvent      `json:"data"`
+	Event ConnectionStateChangedFrameEvent `json:"event"`
+}
+
+// ConnectionStateChangedFrameEvent defines model for ConnectionStateChangedFrame.Event.
+type ConnectionStateChangedFrameEvent string
+
 // Conversation The messages between the user and another user.
 type Conversation struct {
 	// LastMessage A message. A message in a room has a `roomID`; a message between two users has the `userID`
@@ -2050,6 +2522,18 @@ type ConversationChangedEvent struct {
 	UserID UserID `json:"userID"`
 }
 
+// ConversationChangedFrame The event `conversationChanged` as an object, with its name and data.
+type ConversationChangedFrame struct {
+	// Data A session of the user has marked messages of a conversation as read, or deleted the
+	// conversation: its messages up to `deletedSeq`. All seqs are those of the user's inbox. The counts
+	// are true at `seq`.
+	Data  ConversationChangedEvent      `json:"data"`
+	Event ConversationChangedFrameEvent `json:"event"`
+}
+
+// ConversationChangedFrameEvent defines model for ConversationChangedFrame.Event.
+type ConversationChangedFrameEvent string
+
 // ConversationListReply A page of conversations.
 type ConversationListReply struct {
 	// ConversationList The conversations in this page, those with the newest messages first.
@@ -2087,6 +2571,18 @@ type ConversationsReadEvent struct {
 	// Seq The number of an event in its log, counted from 1 without gaps.
 	Seq Seq `json:"seq"`
 }
+
+// ConversationsReadFrame The event `conversationsRead` as an object, with its name and data.
+type ConversationsReadFrame struct {
+	// Data A session of the user has marked all messages as read: no conversation has unread messages
+	// at
+	// `seq`, that of the user's inbox.
+	Data  ConversationsReadEvent      `json:"data"`
+	Event ConversationsReadFrameEvent `json:"event"`
+}
+
+// ConversationsReadFrameEvent defines model for ConversationsReadFrame.Event.
+type ConversationsReadFrameEvent string
 
 // CreateBroadcastRequest A message to send to many rooms on behalf of a user. It must be of a stored kind, and have no
 // `to`.
@@ -2329,6 +2825,17 @@ type ExtendedData = string
 // FeedCursor The `id:` of an event of the admin feed. Treat it as opaque.
 type FeedCursor = string
 
+// FeedEvent An event of the admin feed as an object: its `event:`, its `id:` and its `data:` as JSON.
+// `event` determines the type of `data`.
+type FeedEvent struct {
+	// Event The name of the event.
+	Event string `json:"event"`
+
+	// Id The `id:` of an event of the admin feed. Treat it as opaque.
+	Id    *FeedCursor `json:"id,omitempty"`
+	union json.RawMessage
+}
+
 // FeedReadyEvent The first event of every feed. Its id is the position at which the feed begins.
 type FeedReadyEvent struct {
 	// Reason Why the feed could not be resumed; absent if no cursor was sent. What the caller has
@@ -2356,6 +2863,16 @@ type FeedReadyEvent struct {
 //   - `epochChanged`: the database was restored from a backup, or failed over, since the
 //     cursor was created. The feed begins with the oldest event that is kept.
 type FeedReadyEventReason string
+
+// FeedReadyFrame The event `feedReady` as an object, with its name and data.
+type FeedReadyFrame struct {
+	// Data The first event of every feed. Its id is the position at which the feed begins.
+	Data  FeedReadyEvent      `json:"data"`
+	Event FeedReadyFrameEvent `json:"event"`
+}
+
+// FeedReadyFrameEvent defines model for FeedReadyFrame.Event.
+type FeedReadyFrameEvent string
 
 // FileContent The content of a message of kind `file`; absent if it was recalled.
 type FileContent struct {
@@ -2483,6 +3000,18 @@ type InboxResetEvent struct {
 //   - `epochChanged`: the database was restored from a backup, or failed over, since the
 //     cursor was created.
 type InboxResetEventReason string
+
+// InboxResetFrame The event `inboxReset` as an object, with its name and data.
+type InboxResetFrame struct {
+	// Data The user's inbox could not be continued at the cursor, or messages expired before they were
+	// delivered. The stream continues with the oldest stored message that is not known to be
+	// delivered; some messages may be delivered again.
+	Data  InboxResetEvent      `json:"data"`
+	Event InboxResetFrameEvent `json:"event"`
+}
+
+// InboxResetFrameEvent defines model for InboxResetFrame.Event.
+type InboxResetFrameEvent string
 
 // JoinRoomRequest What the user joins with.
 type JoinRoomRequest struct {
@@ -2816,6 +3345,16 @@ type MemberReconnectedEvent struct {
 	Seq Seq `json:"seq"`
 }
 
+// MemberReconnectedFrame The event `memberReconnected` as an object, with its name and data.
+type MemberReconnectedFrame struct {
+	// Data Members who were reconnecting have a stream again, with at least one session.
+	Data  MemberReconnectedEvent      `json:"data"`
+	Event MemberReconnectedFrameEvent `json:"event"`
+}
+
+// MemberReconnectedFrameEvent defines model for MemberReconnectedFrame.Event.
+type MemberReconnectedFrameEvent string
+
 // MemberReconnectingEvent Members have lost their streams with all their sessions in the room, at least 3 seconds ago.
 // They are still members. `memberReconnected` follows, or `roomMemberLeft` if they do not come
 // back within `memberTimeout`. Published about once a second in rooms with `memberStates`
@@ -2839,6 +3378,19 @@ type MemberReconnectingEvent struct {
 	// Seq The number of an event in its log, counted from 1 without gaps.
 	Seq Seq `json:"seq"`
 }
+
+// MemberReconnectingFrame The event `memberReconnecting` as an object, with its name and data.
+type MemberReconnectingFrame struct {
+	// Data Members have lost their streams with all their sessions in the room, at least 3 seconds ago.
+	// They are still members. `memberReconnected` follows, or `roomMemberLeft` if they do not come
+	// back within `memberTimeout`. Published about once a second in rooms with `memberStates`
+	// while the room publishes names.
+	Data  MemberReconnectingEvent      `json:"data"`
+	Event MemberReconnectingFrameEvent `json:"event"`
+}
+
+// MemberReconnectingFrameEvent defines model for MemberReconnectingFrame.Event.
+type MemberReconnectingFrameEvent string
 
 // MemberState Whether at least one of the user's sessions in the room has a stream (`online`), or none
 // (`reconnecting`), by the events up to the `seq` of the list. Absent unless the room has
@@ -2896,7 +3448,7 @@ type Message struct {
 	Priority Priority `json:"priority"`
 
 	// Recalled Present and true if the message was recalled and its content is deleted.
-	Recalled *MessageRecalled `json:"recalled,omitempty"`
+	Recalled *bool `json:"recalled,omitempty"`
 
 	// RoomID The ID that the application gives to a room: 1 to 128 ASCII letters, digits, punctuation
 	// characters and spaces, with no space at its beginning or end, and without the segments `.`
@@ -2931,9 +3483,6 @@ type Message struct {
 	UserID *UserID `json:"userID,omitempty"`
 	union  json.RawMessage
 }
-
-// MessageRecalled Present and true if the message was recalled and its content is deleted.
-type MessageRecalled bool
 
 // MessageKind The kind of a message.
 //
@@ -2996,6 +3545,18 @@ type MessageRecalledEvent struct {
 	// Seq The number of an event in its log, counted from 1 without gaps.
 	Seq Seq `json:"seq"`
 }
+
+// MessageRecalledFrame The event `messageRecalled` as an object, with its name and data.
+type MessageRecalledFrame struct {
+	// Data The message at `recalledSeq` was recalled and its content deleted, by its sender or, if
+	// `operatedInfo` is absent, by an admin. Replays and the history no longer contain the content
+	// either.
+	Data  MessageRecalledEvent      `json:"data"`
+	Event MessageRecalledFrameEvent `json:"event"`
+}
+
+// MessageRecalledFrameEvent defines model for MessageRecalledFrame.Event.
+type MessageRecalledFrameEvent string
 
 // MessageReply A message.
 type MessageReply struct {
@@ -3117,6 +3678,18 @@ type PeerMessageRecalledEvent struct {
 	UserID UserID `json:"userID"`
 }
 
+// PeerMessageRecalledFrame The event `peerMessageRecalled` as an object, with its name and data.
+type PeerMessageRecalledFrame struct {
+	// Data A message between the session's user and the user `userID` was recalled by its sender and
+	// its content deleted. `seq` and `recalledSeq` are those of the user's inbox. Replays and the
+	// history no longer contain the content either.
+	Data  PeerMessageRecalledEvent      `json:"data"`
+	Event PeerMessageRecalledFrameEvent `json:"event"`
+}
+
+// PeerMessageRecalledFrameEvent defines model for PeerMessageRecalledFrame.Event.
+type PeerMessageRecalledFrameEvent string
+
 // PeerMessageReceivedEvent A message was sent between the session's user and another user, in either direction. `seq`
 // is that of the user's inbox. `seq` and `id:` are absent if the message is of a kind that is
 // not stored.
@@ -3128,25 +3701,25 @@ type PeerMessageReceivedEvent struct {
 	Seq *Seq `json:"seq,omitempty"`
 }
 
+// PeerMessageReceivedFrame The event `peerMessageReceived` as an object, with its name and data.
+type PeerMessageReceivedFrame struct {
+	// Data A message was sent between the session's user and another user, in either direction. `seq`
+	// is that of the user's inbox. `seq` and `id:` are absent if the message is of a kind that is
+	// not stored.
+	Data  PeerMessageReceivedEvent      `json:"data"`
+	Event PeerMessageReceivedFrameEvent `json:"event"`
+}
+
+// PeerMessageReceivedFrameEvent defines model for PeerMessageReceivedFrame.Event.
+type PeerMessageReceivedFrameEvent string
+
 // PollReply defines model for PollReply.
 type PollReply struct {
 	// Cursor The cursor to send with the next poll. Absent if the earlier one is still right.
 	Cursor *Cursor `json:"cursor,omitempty"`
 
 	// Events The next events of the stream, in order. Empty if nothing happened.
-	Events []PolledEvent `json:"events"`
-}
-
-// PolledEvent defines model for PolledEvent.
-type PolledEvent struct {
-	// Data The data of the event, with the schema that `x-sse-events` names.
-	Data map[string]interface{} `json:"data"`
-
-	// Event The name of the event.
-	Event string `json:"event"`
-
-	// Id The `id:` of an event on a session's stream. Treat it as opaque.
-	Id *Cursor `json:"id,omitempty"`
+	Events []StreamEvent `json:"events"`
 }
 
 // PresenceMode How the joins and leaves of members are published.
@@ -3250,6 +3823,17 @@ type ProfileUpdatedEvent struct {
 	// Seq The number of an event in its log, counted from 1 without gaps.
 	Seq Seq `json:"seq"`
 }
+
+// ProfileUpdatedFrame The event `profileUpdated` as an object, with its name and data.
+type ProfileUpdatedFrame struct {
+	// Data The profile of the session's user was changed: by this session, another session of the user,
+	// a login with another name, or an admin.
+	Data  ProfileUpdatedEvent      `json:"data"`
+	Event ProfileUpdatedFrameEvent `json:"event"`
+}
+
+// ProfileUpdatedFrameEvent defines model for ProfileUpdatedFrame.Event.
+type ProfileUpdatedFrameEvent string
 
 // QueryUsersReply defines model for QueryUsersReply.
 type QueryUsersReply struct {
@@ -3686,6 +4270,17 @@ type ReconnectEvent struct {
 	AfterMs int `json:"afterMs"`
 }
 
+// ReconnectFrame The event `reconnect` as an object, with its name and data.
+type ReconnectFrame struct {
+	// Data The server is stopping or temporarily unable to serve the stream. Reconnect after the given
+	// time.
+	Data  ReconnectEvent      `json:"data"`
+	Event ReconnectFrameEvent `json:"event"`
+}
+
+// ReconnectFrameEvent defines model for ReconnectFrame.Event.
+type ReconnectFrameEvent string
+
 // RenewTokenReply When the session ends, unless it is renewed again.
 type RenewTokenReply struct {
 	// TokenExpiresAt A time in RFC 3339, always in UTC and with three decimals, so that times sort as text.
@@ -3830,6 +4425,17 @@ type RoomAttributesUpdatedEvent struct {
 	// Seq The number of an event in its log, counted from 1 without gaps.
 	Seq Seq `json:"seq"`
 }
+
+// RoomAttributesUpdatedFrame The event `roomAttributesUpdated` as an object, with its name and data.
+type RoomAttributesUpdatedFrame struct {
+	// Data Attributes of the room were set, deleted, or both. `seq` is their version: a room that was
+	// read with this `attributesVersion` or a greater one already includes the change.
+	Data  RoomAttributesUpdatedEvent      `json:"data"`
+	Event RoomAttributesUpdatedFrameEvent `json:"event"`
+}
+
+// RoomAttributesUpdatedFrameEvent defines model for RoomAttributesUpdatedFrame.Event.
+type RoomAttributesUpdatedFrameEvent string
 
 // RoomConfig The settings of a room.
 type RoomConfig struct {
@@ -4047,6 +4653,17 @@ type RoomCreatedEvent struct {
 	Room Room `json:"room"`
 }
 
+// RoomCreatedFrame The event `roomCreated` as an object, with its name and data.
+type RoomCreatedFrame struct {
+	// Data A room was created. The event contains the state of the room at the time when the feed is
+	// read, which may be later. `operatedInfo` is absent if an admin created the room.
+	Data  RoomCreatedEvent      `json:"data"`
+	Event RoomCreatedFrameEvent `json:"event"`
+}
+
+// RoomCreatedFrameEvent defines model for RoomCreatedFrame.Event.
+type RoomCreatedFrameEvent string
+
 // RoomDestroyedEvent A room was destroyed, together with its messages.
 type RoomDestroyedEvent struct {
 	// DestroyedAt A time in RFC 3339, always in UTC and with three decimals, so that times sort as text.
@@ -4081,6 +4698,16 @@ type RoomDestroyedEvent struct {
 // - `unused`: no user joined within the unusedTimeout.
 // - `operator`: an admin destroyed it.
 type RoomDestroyedEventReason string
+
+// RoomDestroyedFrame The event `roomDestroyed` as an object, with its name and data.
+type RoomDestroyedFrame struct {
+	// Data A room was destroyed, together with its messages.
+	Data  RoomDestroyedEvent      `json:"data"`
+	Event RoomDestroyedFrameEvent `json:"event"`
+}
+
+// RoomDestroyedFrameEvent defines model for RoomDestroyedFrame.Event.
+type RoomDestroyedFrameEvent string
 
 // RoomGrant What a user may do in one room, or in all rooms whose IDs begin alike. What is absent is not
 // granted. Other fields are allowed, and not read.
@@ -4149,6 +4776,17 @@ type RoomMemberAttributesUpdatedEvent struct {
 	Seq Seq `json:"seq"`
 }
 
+// RoomMemberAttributesUpdatedFrame The event `roomMemberAttributesUpdated` as an object, with its name and data.
+type RoomMemberAttributesUpdatedFrame struct {
+	// Data Attributes of members, or the user data of a member, were changed. No event is published for
+	// attributes that are deleted because their member leaves.
+	Data  RoomMemberAttributesUpdatedEvent      `json:"data"`
+	Event RoomMemberAttributesUpdatedFrameEvent `json:"event"`
+}
+
+// RoomMemberAttributesUpdatedFrameEvent defines model for RoomMemberAttributesUpdatedFrame.Event.
+type RoomMemberAttributesUpdatedFrameEvent string
+
 // RoomMemberCountUpdatedEvent The number of members of a room that publishes counts, about once a second while members
 // join or leave; or the room changes between names, counts and nothing. `memberEvents` says
 // what it publishes about members from here on.
@@ -4183,6 +4821,21 @@ type RoomMemberCountUpdatedEvent struct {
 	Seq Seq `json:"seq"`
 }
 
+// RoomMemberCountUpdatedFrame The event `roomMemberCountUpdated` as an object, with its name and data.
+type RoomMemberCountUpdatedFrame struct {
+	// Data The number of members of a room that publishes counts, about once a second while members
+	// join or leave; or the room changes between names, counts and nothing. `memberEvents` says
+	// what it publishes about members from here on.
+	//
+	// A client that follows the members stops when it is not `names`, because members now join and
+	// leave without an event. When it is `names`, read the list of members again.
+	Data  RoomMemberCountUpdatedEvent      `json:"data"`
+	Event RoomMemberCountUpdatedFrameEvent `json:"event"`
+}
+
+// RoomMemberCountUpdatedFrameEvent defines model for RoomMemberCountUpdatedFrame.Event.
+type RoomMemberCountUpdatedFrameEvent string
+
 // RoomMemberJoinedEvent Users became members, because their first session joined.
 type RoomMemberJoinedEvent struct {
 	// Generation Identifies one lifetime of a room. A room that is destroyed and created again has a new
@@ -4211,6 +4864,16 @@ type RoomMemberJoinedEvent struct {
 	// Seq The number of an event in its log, counted from 1 without gaps.
 	Seq Seq `json:"seq"`
 }
+
+// RoomMemberJoinedFrame The event `roomMemberJoined` as an object, with its name and data.
+type RoomMemberJoinedFrame struct {
+	// Data Users became members, because their first session joined.
+	Data  RoomMemberJoinedEvent      `json:"data"`
+	Event RoomMemberJoinedFrameEvent `json:"event"`
+}
+
+// RoomMemberJoinedFrameEvent defines model for RoomMemberJoinedFrame.Event.
+type RoomMemberJoinedFrameEvent string
 
 // RoomMemberLeftEvent Users are no longer members, because their last session has left.
 type RoomMemberLeftEvent struct {
@@ -4257,6 +4920,16 @@ type RoomMemberLeftEvent struct {
 	Seq Seq `json:"seq"`
 }
 
+// RoomMemberLeftFrame The event `roomMemberLeft` as an object, with its name and data.
+type RoomMemberLeftFrame struct {
+	// Data Users are no longer members, because their last session has left.
+	Data  RoomMemberLeftEvent      `json:"data"`
+	Event RoomMemberLeftFrameEvent `json:"event"`
+}
+
+// RoomMemberLeftFrameEvent defines model for RoomMemberLeftFrame.Event.
+type RoomMemberLeftFrameEvent string
+
 // RoomMembers The first members of the room, in the order in which they joined, and the attributes of
 // those that have any. They were read together with the room: all of it is true at `seq`,
 // which is the `lastSeq` of the room. Apply the events after it, as with `listMembers`.
@@ -4296,6 +4969,17 @@ type RoomMessageReceivedEvent struct {
 	// Seq The number of an event in its log, counted from 1 without gaps.
 	Seq *Seq `json:"seq,omitempty"`
 }
+
+// RoomMessageReceivedFrame The event `roomMessageReceived` as an object, with its name and data.
+type RoomMessageReceivedFrame struct {
+	// Data A message was sent to the room. `seq` and `id:` are absent if the message is of a kind that
+	// is not stored.
+	Data  RoomMessageReceivedEvent      `json:"data"`
+	Event RoomMessageReceivedFrameEvent `json:"event"`
+}
+
+// RoomMessageReceivedFrameEvent defines model for RoomMessageReceivedFrame.Event.
+type RoomMessageReceivedFrameEvent string
 
 // RoomName The name of a room, for display; at most 64 bytes. It may be empty.
 //
@@ -4365,6 +5049,18 @@ type RoomResetEvent struct {
 //     messages may have their seq.
 type RoomResetEventReason string
 
+// RoomResetFrame The event `roomReset` as an object, with its name and data.
+type RoomResetFrame struct {
+	// Data The room's events could not be continued at the cursor. Discard everything that the client
+	// knows about the room, start again from this snapshot, and read older messages from the
+	// history.
+	Data  RoomResetEvent      `json:"data"`
+	Event RoomResetFrameEvent `json:"event"`
+}
+
+// RoomResetFrameEvent defines model for RoomResetFrame.Event.
+type RoomResetFrameEvent string
+
 // RoomSeqAdvancedEvent The log of the room has an event at this position that the session's user may not see: a
 // message to other members, or its recall. Every session in the room so receives every `seq`,
 // without gaps. Replays have it at the same position.
@@ -4384,6 +5080,18 @@ type RoomSeqAdvancedEvent struct {
 	// Seq The number of an event in its log, counted from 1 without gaps.
 	Seq Seq `json:"seq"`
 }
+
+// RoomSeqAdvancedFrame The event `roomSeqAdvanced` as an object, with its name and data.
+type RoomSeqAdvancedFrame struct {
+	// Data The log of the room has an event at this position that the session's user may not see: a
+	// message to other members, or its recall. Every session in the room so receives every `seq`,
+	// without gaps. Replays have it at the same position.
+	Data  RoomSeqAdvancedEvent      `json:"data"`
+	Event RoomSeqAdvancedFrameEvent `json:"event"`
+}
+
+// RoomSeqAdvancedFrameEvent defines model for RoomSeqAdvancedFrame.Event.
+type RoomSeqAdvancedFrameEvent string
 
 // RoomStateChangedEvent The session's own state in a room has changed. docs/room-states.md lists all transitions.
 type RoomStateChangedEvent struct {
@@ -4425,6 +5133,16 @@ type RoomStateChangedEvent struct {
 // RoomStateChangedEventState The new state.
 type RoomStateChangedEventState string
 
+// RoomStateChangedFrame The event `roomStateChanged` as an object, with its name and data.
+type RoomStateChangedFrame struct {
+	// Data The session's own state in a room has changed. docs/room-states.md lists all transitions.
+	Data  RoomStateChangedEvent      `json:"data"`
+	Event RoomStateChangedFrameEvent `json:"event"`
+}
+
+// RoomStateChangedFrameEvent defines model for RoomStateChangedFrame.Event.
+type RoomStateChangedFrameEvent string
+
 // RoomStateEvent What caused the change of state.
 type RoomStateEvent string
 
@@ -4459,6 +5177,18 @@ type RoomUpdatedEvent struct {
 	// Seq The number of an event in its log, counted from 1 without gaps.
 	Seq Seq `json:"seq"`
 }
+
+// RoomUpdatedFrame The event `roomUpdated` as an object, with its name and data.
+type RoomUpdatedFrame struct {
+	// Data The name or the settings of the room were changed. The event has all of them, as they are
+	// now. `seq` is their version: a room that was read with this `settingsVersion` or a greater
+	// one already includes the change. `operatedInfo` is absent if an admin changed them.
+	Data  RoomUpdatedEvent      `json:"data"`
+	Event RoomUpdatedFrameEvent `json:"event"`
+}
+
+// RoomUpdatedFrameEvent defines model for RoomUpdatedFrame.Event.
+type RoomUpdatedFrameEvent string
 
 // SameUser What happens when a second session of a member joins: both stay (`allow`), the first is
 // removed (`replace`), or the second is rejected with `user_in_room` (`reject`).
@@ -4576,6 +5306,17 @@ type SessionEndedEvent struct {
 //   - `kickedOut`: an admin ended it, or the user opened more sessions than allowed.
 type SessionEndedEventReason string
 
+// SessionEndedFrame The event `sessionEnded` as an object, with its name and data.
+type SessionEndedFrame struct {
+	// Data A session has ended. It has left its rooms in the same transaction, but the events of these
+	// rooms may come before or after this one.
+	Data  SessionEndedEvent      `json:"data"`
+	Event SessionEndedFrameEvent `json:"event"`
+}
+
+// SessionEndedFrameEvent defines model for SessionEndedFrame.Event.
+type SessionEndedFrameEvent string
+
 // SessionID The ID of a session. It is not a secret.
 type SessionID = openapi_types.UUID
 
@@ -4600,6 +5341,16 @@ type SessionReadyEvent struct {
 	// SessionID The ID of a session. It is not a secret.
 	SessionID SessionID `json:"sessionID"`
 }
+
+// SessionReadyFrame The event `sessionReady` as an object, with its name and data.
+type SessionReadyFrame struct {
+	// Data The first event of every stream.
+	Data  SessionReadyEvent      `json:"data"`
+	Event SessionReadyFrameEvent `json:"event"`
+}
+
+// SessionReadyFrameEvent defines model for SessionReadyFrame.Event.
+type SessionReadyFrameEvent string
 
 // SessionReply A session.
 type SessionReply struct {
@@ -4632,6 +5383,16 @@ type SessionStartedEvent struct {
 	// UserName The name of the user in this session.
 	UserName string `json:"userName"`
 }
+
+// SessionStartedFrame The event `sessionStarted` as an object, with its name and data.
+type SessionStartedFrame struct {
+	// Data A user has logged in.
+	Data  SessionStartedEvent      `json:"data"`
+	Event SessionStartedFrameEvent `json:"event"`
+}
+
+// SessionStartedFrameEvent defines model for SessionStartedFrame.Event.
+type SessionStartedFrameEvent string
 
 // StatusListReply Statuses of users.
 type StatusListReply struct {
@@ -4693,6 +5454,17 @@ type StatusSubscriptionListReply struct {
 
 	// SubscriptionList The subscriptions in this page, in the order of the userIDs.
 	SubscriptionList []StatusSubscription `json:"subscriptionList"`
+}
+
+// StreamEvent An event of a session's stream as an object: its `event:`, its `id:` if it has one, and its
+// `data:` as JSON. `event` determines the type of `data`.
+type StreamEvent struct {
+	// Event The name of the event.
+	Event string `json:"event"`
+
+	// Id The `id:` of an event on a session's stream. Treat it as opaque.
+	Id    *Cursor `json:"id,omitempty"`
+	union json.RawMessage
 }
 
 // StreamTicketReply A stream URL that can be used once, and when it expires.
@@ -4843,6 +5615,16 @@ type TokenWillExpireEvent struct {
 	// SecondsLeft The number of seconds until the token expires.
 	SecondsLeft int `json:"secondsLeft"`
 }
+
+// TokenWillExpireFrame The event `tokenWillExpire` as an object, with its name and data.
+type TokenWillExpireFrame struct {
+	// Data The token is about to expire. Call renewToken to keep the session.
+	Data  TokenWillExpireEvent      `json:"data"`
+	Event TokenWillExpireFrameEvent `json:"event"`
+}
+
+// TokenWillExpireFrameEvent defines model for TokenWillExpireFrame.Event.
+type TokenWillExpireFrameEvent string
 
 // UnusedTimeout How long a room that no user has ever joined is kept, in seconds.
 //
@@ -5023,6 +5805,17 @@ type UserInfoUpdatedEvent struct {
 	UserList []Profile `json:"userList"`
 }
 
+// UserInfoUpdatedFrame The event `userInfoUpdated` as an object, with its name and data.
+type UserInfoUpdatedFrame struct {
+	// Data Members changed their profiles. A room whose `memberEvents` are not `names` does not publish
+	// it.
+	Data  UserInfoUpdatedEvent      `json:"data"`
+	Event UserInfoUpdatedFrameEvent `json:"event"`
+}
+
+// UserInfoUpdatedFrameEvent defines model for UserInfoUpdatedFrame.Event.
+type UserInfoUpdatedFrameEvent string
+
 // UserListReply A page of users.
 type UserListReply struct {
 	// NextCursor The cursor of the next page; absent on the last page.
@@ -5080,6 +5873,17 @@ type UserStatusUpdatedEvent struct {
 	// StatusList The new statuses. If there are more, they are in further events.
 	StatusList []UserStatus `json:"statusList"`
 }
+
+// UserStatusUpdatedFrame The event `userStatusUpdated` as an object, with its name and data.
+type UserStatusUpdatedFrame struct {
+	// Data Statuses of users whom the session's user has subscribed to have changed. Apply each unless
+	// a status of the same user with a later `updatedAt` is known.
+	Data  UserStatusUpdatedEvent      `json:"data"`
+	Event UserStatusUpdatedFrameEvent `json:"event"`
+}
+
+// UserStatusUpdatedFrameEvent defines model for UserStatusUpdatedFrame.Event.
+type UserStatusUpdatedFrameEvent string
 
 // UserTokenClaims The claims of a user token. Other claims are allowed, and not read.
 //
@@ -5837,6 +6641,841 @@ type SubscribeStatusesJSONRequestBody = SubscribeStatusesRequest
 
 // SendPeerMessageJSONRequestBody defines body for SendPeerMessage for application/json ContentType.
 type SendPeerMessageJSONRequestBody = SendMessageRequest
+
+// AsFeedReadyFrame returns the union data inside the FeedEvent as a FeedReadyFrame
+func (t FeedEvent) AsFeedReadyFrame() (FeedReadyFrame, error) {
+	var body FeedReadyFrame
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromFeedReadyFrame overwrites any union data inside the FeedEvent as the provided FeedReadyFrame
+func (t *FeedEvent) FromFeedReadyFrame(v FeedReadyFrame) error {
+	t.Event = "feedReady"
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"event":"feedReady"}`))
+	t.union = b
+	return err
+}
+
+// MergeFeedReadyFrame performs a merge with any union data inside the FeedEvent, using the provided FeedReadyFrame
+func (t *FeedEvent) MergeFeedReadyFrame(v FeedReadyFrame) error {
+	t.Event = "feedReady"
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"event":"feedReady"}`))
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+// AsRoomCreatedFrame returns the union data inside the FeedEvent as a RoomCreatedFrame
+func (t FeedEvent) AsRoomCreatedFrame() (RoomCreatedFrame, error) {
+	var body RoomCreatedFrame
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromRoomCreatedFrame overwrites any union data inside the FeedEvent as the provided RoomCreatedFrame
+func (t *FeedEvent) FromRoomCreatedFrame(v RoomCreatedFrame) error {
+	t.Event = "roomCreated"
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"event":"roomCreated"}`))
+	t.union = b
+	return err
+}
+
+// MergeRoomCreatedFrame performs a merge with any union data inside the FeedEvent, using the provided RoomCreatedFrame
+func (t *FeedEvent) MergeRoomCreatedFrame(v RoomCreatedFrame) error {
+	t.Event = "roomCreated"
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"event":"roomCreated"}`))
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+// AsRoomDestroyedFrame returns the union data inside the FeedEvent as a RoomDestroyedFrame
+func (t FeedEvent) AsRoomDestroyedFrame() (RoomDestroyedFrame, error) {
+	var body RoomDestroyedFrame
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromRoomDestroyedFrame overwrites any union data inside the FeedEvent as the provided RoomDestroyedFrame
+func (t *FeedEvent) FromRoomDestroyedFrame(v RoomDestroyedFrame) error {
+	t.Event = "roomDestroyed"
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"event":"roomDestroyed"}`))
+	t.union = b
+	return err
+}
+
+// MergeRoomDestroyedFrame performs a merge with any union data inside the FeedEvent, using the provided RoomDestroyedFrame
+func (t *FeedEvent) MergeRoomDestroyedFrame(v RoomDestroyedFrame) error {
+	t.Event = "roomDestroyed"
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"event":"roomDestroyed"}`))
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+// AsRoomMemberJoinedFrame returns the union data inside the FeedEvent as a RoomMemberJoinedFrame
+func (t FeedEvent) AsRoomMemberJoinedFrame() (RoomMemberJoinedFrame, error) {
+	var body RoomMemberJoinedFrame
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromRoomMemberJoinedFrame overwrites any union data inside the FeedEvent as the provided RoomMemberJoinedFrame
+func (t *FeedEvent) FromRoomMemberJoinedFrame(v RoomMemberJoinedFrame) error {
+	t.Event = "roomMemberJoined"
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"event":"roomMemberJoined"}`))
+	t.union = b
+	return err
+}
+
+// MergeRoomMemberJoinedFrame performs a merge with any union data inside the FeedEvent, using the provided RoomMemberJoinedFrame
+func (t *FeedEvent) MergeRoomMemberJoinedFrame(v RoomMemberJoinedFrame) error {
+	t.Event = "roomMemberJoined"
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"event":"roomMemberJoined"}`))
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+// AsRoomMemberLeftFrame returns the union data inside the FeedEvent as a RoomMemberLeftFrame
+func (t FeedEvent) AsRoomMemberLeftFrame() (RoomMemberLeftFrame, error) {
+	var body RoomMemberLeftFrame
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromRoomMemberLeftFrame overwrites any union data inside the FeedEvent as the provided RoomMemberLeftFrame
+func (t *FeedEvent) FromRoomMemberLeftFrame(v RoomMemberLeftFrame) error {
+	t.Event = "roomMemberLeft"
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"event":"roomMemberLeft"}`))
+	t.union = b
+	return err
+}
+
+// MergeRoomMemberLeftFrame performs a merge with any union data inside the FeedEvent, using the provided RoomMemberLeftFrame
+func (t *FeedEvent) MergeRoomMemberLeftFrame(v RoomMemberLeftFrame) error {
+	t.Event = "roomMemberLeft"
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"event":"roomMemberLeft"}`))
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+// AsRoomMemberCountUpdatedFrame returns the union data inside the FeedEvent as a RoomMemberCountUpdatedFrame
+func (t FeedEvent) AsRoomMemberCountUpdatedFrame() (RoomMemberCountUpdatedFrame, error) {
+	var body RoomMemberCountUpdatedFrame
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromRoomMemberCountUpdatedFrame overwrites any union data inside the FeedEvent as the provided RoomMemberCountUpdatedFrame
+func (t *FeedEvent) FromRoomMemberCountUpdatedFrame(v RoomMemberCountUpdatedFrame) error {
+	t.Event = "roomMemberCountUpdated"
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"event":"roomMemberCountUpdated"}`))
+	t.union = b
+	return err
+}
+
+// MergeRoomMemberCountUpdatedFrame performs a merge with any union data inside the FeedEvent, using the provided RoomMemberCountUpdatedFrame
+func (t *FeedEvent) MergeRoomMemberCountUpdatedFrame(v RoomMemberCountUpdatedFrame) error {
+	t.Event = "roomMemberCountUpdated"
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"event":"roomMemberCountUpdated"}`))
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+// AsMemberReconnectingFrame returns the union data inside the FeedEvent as a MemberReconnectingFrame
+func (t FeedEvent) AsMemberReconnectingFrame() (MemberReconnectingFrame, error) {
+	var body MemberReconnectingFrame
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromMemberReconnectingFrame overwrites any union data inside the FeedEvent as the provided MemberReconnectingFrame
+func (t *FeedEvent) FromMemberReconnectingFrame(v MemberReconnectingFrame) error {
+	t.Event = "memberReconnecting"
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"event":"memberReconnecting"}`))
+	t.union = b
+	return err
+}
+
+// MergeMemberReconnectingFrame performs a merge with any union data inside the FeedEvent, using the provided MemberReconnectingFrame
+func (t *FeedEvent) MergeMemberReconnectingFrame(v MemberReconnectingFrame) error {
+	t.Event = "memberReconnecting"
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"event":"memberReconnecting"}`))
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+// AsMemberReconnectedFrame returns the union data inside the FeedEvent as a MemberReconnectedFrame
+func (t FeedEvent) AsMemberReconnectedFrame() (MemberReconnectedFrame, error) {
+	var body MemberReconnectedFrame
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromMemberReconnectedFrame overwrites any union data inside the FeedEvent as the provided MemberReconnectedFrame
+func (t *FeedEvent) FromMemberReconnectedFrame(v MemberReconnectedFrame) error {
+	t.Event = "memberReconnected"
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"event":"memberReconnected"}`))
+	t.union = b
+	return err
+}
+
+// MergeMemberReconnectedFrame performs a merge with any union data inside the FeedEvent, using the provided MemberReconnectedFrame
+func (t *FeedEvent) MergeMemberReconnectedFrame(v MemberReconnectedFrame) error {
+	t.Event = "memberReconnected"
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"event":"memberReconnected"}`))
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+// AsRoomMessageReceivedFrame returns the union data inside the FeedEvent as a RoomMessageReceivedFrame
+func (t FeedEvent) AsRoomMessageReceivedFrame() (RoomMessageReceivedFrame, error) {
+	var body RoomMessageReceivedFrame
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromRoomMessageReceivedFrame overwrites any union data inside the FeedEvent as the provided RoomMessageReceivedFrame
+func (t *FeedEvent) FromRoomMessageReceivedFrame(v RoomMessageReceivedFrame) error {
+	t.Event = "roomMessageReceived"
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"event":"roomMessageReceived"}`))
+	t.union = b
+	return err
+}
+
+// MergeRoomMessageReceivedFrame performs a merge with any union data inside the FeedEvent, using the provided RoomMessageReceivedFrame
+func (t *FeedEvent) MergeRoomMessageReceivedFrame(v RoomMessageReceivedFrame) error {
+	t.Event = "roomMessageReceived"
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"event":"roomMessageReceived"}`))
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+// AsMessageRecalledFrame returns the union data inside the FeedEvent as a MessageRecalledFrame
+func (t FeedEvent) AsMessageRecalledFrame() (MessageRecalledFrame, error) {
+	var body MessageRecalledFrame
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromMessageRecalledFrame overwrites any union data inside the FeedEvent as the provided MessageRecalledFrame
+func (t *FeedEvent) FromMessageRecalledFrame(v MessageRecalledFrame) error {
+	t.Event = "messageRecalled"
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"event":"messageRecalled"}`))
+	t.union = b
+	return err
+}
+
+// MergeMessageRecalledFrame performs a merge with any union data inside the FeedEvent, using the provided MessageRecalledFrame
+func (t *FeedEvent) MergeMessageRecalledFrame(v MessageRecalledFrame) error {
+	t.Event = "messageRecalled"
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"event":"messageRecalled"}`))
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+// AsRoomAttributesUpdatedFrame returns the union data inside the FeedEvent as a RoomAttributesUpdatedFrame
+func (t FeedEvent) AsRoomAttributesUpdatedFrame() (RoomAttributesUpdatedFrame, error) {
+	var body RoomAttributesUpdatedFrame
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromRoomAttributesUpdatedFrame overwrites any union data inside the FeedEvent as the provided RoomAttributesUpdatedFrame
+func (t *FeedEvent) FromRoomAttributesUpdatedFrame(v RoomAttributesUpdatedFrame) error {
+	t.Event = "roomAttributesUpdated"
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"event":"roomAttributesUpdated"}`))
+	t.union = b
+	return err
+}
+
+// MergeRoomAttributesUpdatedFrame performs a merge with any union data inside the FeedEvent, using the provided RoomAttributesUpdatedFrame
+func (t *FeedEvent) MergeRoomAttributesUpdatedFrame(v RoomAttributesUpdatedFrame) error {
+	t.Event = "roomAttributesUpdated"
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"event":"roomAttributesUpdated"}`))
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+// AsRoomMemberAttributesUpdatedFrame returns the union data inside the FeedEvent as a RoomMemberAttributesUpdatedFrame
+func (t FeedEvent) AsRoomMemberAttributesUpdatedFrame() (RoomMemberAttributesUpdatedFrame, error) {
+	var body RoomMemberAttributesUpdatedFrame
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromRoomMemberAttributesUpdatedFrame overwrites any union data inside the FeedEvent as the provided RoomMemberAttributesUpdatedFrame
+func (t *FeedEvent) FromRoomMemberAttributesUpdatedFrame(v RoomMemberAttributesUpdatedFrame) error {
+	t.Event = "roomMemberAttributesUpdated"
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"event":"roomMemberAttributesUpdated"}`))
+	t.union = b
+	return err
+}
+
+// MergeRoomMemberAttributesUpdatedFrame performs a merge with any union data inside the FeedEvent, using the provided RoomMemberAttributesUpdatedFrame
+func (t *FeedEvent) MergeRoomMemberAttributesUpdatedFrame(v RoomMemberAttributesUpdatedFrame) error {
+	t.Event = "roomMemberAttributesUpdated"
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"event":"roomMemberAttributesUpdated"}`))
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+// AsRoomUpdatedFrame returns the union data inside the FeedEvent as a RoomUpdatedFrame
+func (t FeedEvent) AsRoomUpdatedFrame() (RoomUpdatedFrame, error) {
+	var body RoomUpdatedFrame
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromRoomUpdatedFrame overwrites any union data inside the FeedEvent as the provided RoomUpdatedFrame
+func (t *FeedEvent) FromRoomUpdatedFrame(v RoomUpdatedFrame) error {
+	t.Event = "roomUpdated"
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"event":"roomUpdated"}`))
+	t.union = b
+	return err
+}
+
+// MergeRoomUpdatedFrame performs a merge with any union data inside the FeedEvent, using the provided RoomUpdatedFrame
+func (t *FeedEvent) MergeRoomUpdatedFrame(v RoomUpdatedFrame) error {
+	t.Event = "roomUpdated"
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"event":"roomUpdated"}`))
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+// AsSessionStartedFrame returns the union data inside the FeedEvent as a SessionStartedFrame
+func (t FeedEvent) AsSessionStartedFrame() (SessionStartedFrame, error) {
+	var body SessionStartedFrame
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromSessionStartedFrame overwrites any union data inside the FeedEvent as the provided SessionStartedFrame
+func (t *FeedEvent) FromSessionStartedFrame(v SessionStartedFrame) error {
+	t.Event = "sessionStarted"
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"event":"sessionStarted"}`))
+	t.union = b
+	return err
+}
+
+// MergeSessionStartedFrame performs a merge with any union data inside the FeedEvent, using the provided SessionStartedFrame
+func (t *FeedEvent) MergeSessionStartedFrame(v SessionStartedFrame) error {
+	t.Event = "sessionStarted"
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"event":"sessionStarted"}`))
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+// AsSessionEndedFrame returns the union data inside the FeedEvent as a SessionEndedFrame
+func (t FeedEvent) AsSessionEndedFrame() (SessionEndedFrame, error) {
+	var body SessionEndedFrame
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromSessionEndedFrame overwrites any union data inside the FeedEvent as the provided SessionEndedFrame
+func (t *FeedEvent) FromSessionEndedFrame(v SessionEndedFrame) error {
+	t.Event = "sessionEnded"
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"event":"sessionEnded"}`))
+	t.union = b
+	return err
+}
+
+// MergeSessionEndedFrame performs a merge with any union data inside the FeedEvent, using the provided SessionEndedFrame
+func (t *FeedEvent) MergeSessionEndedFrame(v SessionEndedFrame) error {
+	t.Event = "sessionEnded"
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"event":"sessionEnded"}`))
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+// AsPeerMessageReceivedFrame returns the union data inside the FeedEvent as a PeerMessageReceivedFrame
+func (t FeedEvent) AsPeerMessageReceivedFrame() (PeerMessageReceivedFrame, error) {
+	var body PeerMessageReceivedFrame
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromPeerMessageReceivedFrame overwrites any union data inside the FeedEvent as the provided PeerMessageReceivedFrame
+func (t *FeedEvent) FromPeerMessageReceivedFrame(v PeerMessageReceivedFrame) error {
+	t.Event = "peerMessageReceived"
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"event":"peerMessageReceived"}`))
+	t.union = b
+	return err
+}
+
+// MergePeerMessageReceivedFrame performs a merge with any union data inside the FeedEvent, using the provided PeerMessageReceivedFrame
+func (t *FeedEvent) MergePeerMessageReceivedFrame(v PeerMessageReceivedFrame) error {
+	t.Event = "peerMessageReceived"
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"event":"peerMessageReceived"}`))
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+// AsPeerMessageRecalledFrame returns the union data inside the FeedEvent as a PeerMessageRecalledFrame
+func (t FeedEvent) AsPeerMessageRecalledFrame() (PeerMessageRecalledFrame, error) {
+	var body PeerMessageRecalledFrame
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromPeerMessageRecalledFrame overwrites any union data inside the FeedEvent as the provided PeerMessageRecalledFrame
+func (t *FeedEvent) FromPeerMessageRecalledFrame(v PeerMessageRecalledFrame) error {
+	t.Event = "peerMessageRecalled"
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"event":"peerMessageRecalled"}`))
+	t.union = b
+	return err
+}
+
+// MergePeerMessageRecalledFrame performs a merge with any union data inside the FeedEvent, using the provided PeerMessageRecalledFrame
+func (t *FeedEvent) MergePeerMessageRecalledFrame(v PeerMessageRecalledFrame) error {
+	t.Event = "peerMessageRecalled"
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"event":"peerMessageRecalled"}`))
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+// AsUserInfoUpdatedFrame returns the union data inside the FeedEvent as a UserInfoUpdatedFrame
+func (t FeedEvent) AsUserInfoUpdatedFrame() (UserInfoUpdatedFrame, error) {
+	var body UserInfoUpdatedFrame
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromUserInfoUpdatedFrame overwrites any union data inside the FeedEvent as the provided UserInfoUpdatedFrame
+func (t *FeedEvent) FromUserInfoUpdatedFrame(v UserInfoUpdatedFrame) error {
+	t.Event = "userInfoUpdated"
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"event":"userInfoUpdated"}`))
+	t.union = b
+	return err
+}
+
+// MergeUserInfoUpdatedFrame performs a merge with any union data inside the FeedEvent, using the provided UserInfoUpdatedFrame
+func (t *FeedEvent) MergeUserInfoUpdatedFrame(v UserInfoUpdatedFrame) error {
+	t.Event = "userInfoUpdated"
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"event":"userInfoUpdated"}`))
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+// AsConnectionStateChangedFrame returns the union data inside the FeedEvent as a ConnectionStateChangedFrame
+func (t FeedEvent) AsConnectionStateChangedFrame() (ConnectionStateChangedFrame, error) {
+	var body ConnectionStateChangedFrame
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromConnectionStateChangedFrame overwrites any union data inside the FeedEvent as the provided ConnectionStateChangedFrame
+func (t *FeedEvent) FromConnectionStateChangedFrame(v ConnectionStateChangedFrame) error {
+	t.Event = "connectionStateChanged"
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"event":"connectionStateChanged"}`))
+	t.union = b
+	return err
+}
+
+// MergeConnectionStateChangedFrame performs a merge with any union data inside the FeedEvent, using the provided ConnectionStateChangedFrame
+func (t *FeedEvent) MergeConnectionStateChangedFrame(v ConnectionStateChangedFrame) error {
+	t.Event = "connectionStateChanged"
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"event":"connectionStateChanged"}`))
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+// AsReconnectFrame returns the union data inside the FeedEvent as a ReconnectFrame
+func (t FeedEvent) AsReconnectFrame() (ReconnectFrame, error) {
+	var body ReconnectFrame
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromReconnectFrame overwrites any union data inside the FeedEvent as the provided ReconnectFrame
+func (t *FeedEvent) FromReconnectFrame(v ReconnectFrame) error {
+	t.Event = "reconnect"
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"event":"reconnect"}`))
+	t.union = b
+	return err
+}
+
+// MergeReconnectFrame performs a merge with any union data inside the FeedEvent, using the provided ReconnectFrame
+func (t *FeedEvent) MergeReconnectFrame(v ReconnectFrame) error {
+	t.Event = "reconnect"
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"event":"reconnect"}`))
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+func (t FeedEvent) Discriminator() (string, error) {
+	var discriminator struct {
+		Discriminator string `json:"event"`
+	}
+	err := json.Unmarshal(t.union, &discriminator)
+	return discriminator.Discriminator, err
+}
+
+func (t FeedEvent) ValueByDiscriminator() (interface{}, error) {
+	discriminator, err := t.Discriminator()
+	if err != nil {
+		return nil, err
+	}
+	switch discriminator {
+	case "connectionStateChanged":
+		return t.AsConnectionStateChangedFrame()
+	case "feedReady":
+		return t.AsFeedReadyFrame()
+	case "memberReconnected":
+		return t.AsMemberReconnectedFrame()
+	case "memberReconnecting":
+		return t.AsMemberReconnectingFrame()
+	case "messageRecalled":
+		return t.AsMessageRecalledFrame()
+	case "peerMessageRecalled":
+		return t.AsPeerMessageRecalledFrame()
+	case "peerMessageReceived":
+		return t.AsPeerMessageReceivedFrame()
+	case "reconnect":
+		return t.AsReconnectFrame()
+	case "roomAttributesUpdated":
+		return t.AsRoomAttributesUpdatedFrame()
+	case "roomCreated":
+		return t.AsRoomCreatedFrame()
+	case "roomDestroyed":
+		return t.AsRoomDestroyedFrame()
+	case "roomMemberAttributesUpdated":
+		return t.AsRoomMemberAttributesUpdatedFrame()
+	case "roomMemberCountUpdated":
+		return t.AsRoomMemberCountUpdatedFrame()
+	case "roomMemberJoined":
+		return t.AsRoomMemberJoinedFrame()
+	case "roomMemberLeft":
+		return t.AsRoomMemberLeftFrame()
+	case "roomMessageReceived":
+		return t.AsRoomMessageReceivedFrame()
+	case "roomUpdated":
+		return t.AsRoomUpdatedFrame()
+	case "sessionEnded":
+		return t.AsSessionEndedFrame()
+	case "sessionStarted":
+		return t.AsSessionStartedFrame()
+	case "userInfoUpdated":
+		return t.AsUserInfoUpdatedFrame()
+	default:
+		return nil, errors.New("unknown discriminator value: " + discriminator)
+	}
+}
+
+func (t FeedEvent) MarshalJSON() ([]byte, error) {
+	b, err := t.union.MarshalJSON()
+	if err != nil {
+		return nil, err
+	}
+	object := make(map[string]json.RawMessage)
+	if t.union != nil {
+		err = json.Unmarshal(b, &object)
+		if err != nil {
+			return nil, err
+		}
+	}
+
+	object["event"], err = json.Marshal(t.Event)
+	if err != nil {
+		return nil, fmt.Errorf("error marshaling 'event': %w", err)
+	}
+
+	if t.Id != nil {
+		object["id"], err = json.Marshal(t.Id)
+		if err != nil {
+			return nil, fmt.Errorf("error marshaling 'id': %w", err)
+		}
+	}
+	b, err = json.Marshal(object)
+	return b, err
+}
+
+func (t *FeedEvent) UnmarshalJSON(b []byte) error {
+	err := t.union.UnmarshalJSON(b)
+	if err != nil {
+		return err
+	}
+	object := make(map[string]json.RawMessage)
+	err = json.Unmarshal(b, &object)
+	if err != nil {
+		return err
+	}
+
+	if raw, found := object["event"]; found {
+		err = json.Unmarshal(raw, &t.Event)
+		if err != nil {
+			return fmt.Errorf("error reading 'event': %w", err)
+		}
+	}
+
+	if raw, found := object["id"]; found {
+		err = json.Unmarshal(raw, &t.Id)
+		if err != nil {
+			return fmt.Errorf("error reading 'id': %w", err)
+		}
+	}
+
+	return err
+}
 
 // AsTextContent returns the union data inside the Message as a TextContent
 func (t Message) AsTextContent() (TextContent, error) {
@@ -7446,6 +9085,1069 @@ func (t *SendMessageRequest) UnmarshalJSON(b []byte) error {
 	return err
 }
 
+// AsSessionReadyFrame returns the union data inside the StreamEvent as a SessionReadyFrame
+func (t StreamEvent) AsSessionReadyFrame() (SessionReadyFrame, error) {
+	var body SessionReadyFrame
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromSessionReadyFrame overwrites any union data inside the StreamEvent as the provided SessionReadyFrame
+func (t *StreamEvent) FromSessionReadyFrame(v SessionReadyFrame) error {
+	t.Event = "sessionReady"
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"event":"sessionReady"}`))
+	t.union = b
+	return err
+}
+
+// MergeSessionReadyFrame performs a merge with any union data inside the StreamEvent, using the provided SessionReadyFrame
+func (t *StreamEvent) MergeSessionReadyFrame(v SessionReadyFrame) error {
+	t.Event = "sessionReady"
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"event":"sessionReady"}`))
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+// AsConnectionStateChangedFrame returns the union data inside the StreamEvent as a ConnectionStateChangedFrame
+func (t StreamEvent) AsConnectionStateChangedFrame() (ConnectionStateChangedFrame, error) {
+	var body ConnectionStateChangedFrame
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromConnectionStateChangedFrame overwrites any union data inside the StreamEvent as the provided ConnectionStateChangedFrame
+func (t *StreamEvent) FromConnectionStateChangedFrame(v ConnectionStateChangedFrame) error {
+	t.Event = "connectionStateChanged"
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"event":"connectionStateChanged"}`))
+	t.union = b
+	return err
+}
+
+// MergeConnectionStateChangedFrame performs a merge with any union data inside the StreamEvent, using the provided ConnectionStateChangedFrame
+func (t *StreamEvent) MergeConnectionStateChangedFrame(v ConnectionStateChangedFrame) error {
+	t.Event = "connectionStateChanged"
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"event":"connectionStateChanged"}`))
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+// AsRoomStateChangedFrame returns the union data inside the StreamEvent as a RoomStateChangedFrame
+func (t StreamEvent) AsRoomStateChangedFrame() (RoomStateChangedFrame, error) {
+	var body RoomStateChangedFrame
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromRoomStateChangedFrame overwrites any union data inside the StreamEvent as the provided RoomStateChangedFrame
+func (t *StreamEvent) FromRoomStateChangedFrame(v RoomStateChangedFrame) error {
+	t.Event = "roomStateChanged"
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"event":"roomStateChanged"}`))
+	t.union = b
+	return err
+}
+
+// MergeRoomStateChangedFrame performs a merge with any union data inside the StreamEvent, using the provided RoomStateChangedFrame
+func (t *StreamEvent) MergeRoomStateChangedFrame(v RoomStateChangedFrame) error {
+	t.Event = "roomStateChanged"
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"event":"roomStateChanged"}`))
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+// AsRoomMemberJoinedFrame returns the union data inside the StreamEvent as a RoomMemberJoinedFrame
+func (t StreamEvent) AsRoomMemberJoinedFrame() (RoomMemberJoinedFrame, error) {
+	var body RoomMemberJoinedFrame
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromRoomMemberJoinedFrame overwrites any union data inside the StreamEvent as the provided RoomMemberJoinedFrame
+func (t *StreamEvent) FromRoomMemberJoinedFrame(v RoomMemberJoinedFrame) error {
+	t.Event = "roomMemberJoined"
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"event":"roomMemberJoined"}`))
+	t.union = b
+	return err
+}
+
+// MergeRoomMemberJoinedFrame performs a merge with any union data inside the StreamEvent, using the provided RoomMemberJoinedFrame
+func (t *StreamEvent) MergeRoomMemberJoinedFrame(v RoomMemberJoinedFrame) error {
+	t.Event = "roomMemberJoined"
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"event":"roomMemberJoined"}`))
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+// AsRoomMemberLeftFrame returns the union data inside the StreamEvent as a RoomMemberLeftFrame
+func (t StreamEvent) AsRoomMemberLeftFrame() (RoomMemberLeftFrame, error) {
+	var body RoomMemberLeftFrame
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromRoomMemberLeftFrame overwrites any union data inside the StreamEvent as the provided RoomMemberLeftFrame
+func (t *StreamEvent) FromRoomMemberLeftFrame(v RoomMemberLeftFrame) error {
+	t.Event = "roomMemberLeft"
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"event":"roomMemberLeft"}`))
+	t.union = b
+	return err
+}
+
+// MergeRoomMemberLeftFrame performs a merge with any union data inside the StreamEvent, using the provided RoomMemberLeftFrame
+func (t *StreamEvent) MergeRoomMemberLeftFrame(v RoomMemberLeftFrame) error {
+	t.Event = "roomMemberLeft"
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"event":"roomMemberLeft"}`))
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+// AsRoomMemberCountUpdatedFrame returns the union data inside the StreamEvent as a RoomMemberCountUpdatedFrame
+func (t StreamEvent) AsRoomMemberCountUpdatedFrame() (RoomMemberCountUpdatedFrame, error) {
+	var body RoomMemberCountUpdatedFrame
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromRoomMemberCountUpdatedFrame overwrites any union data inside the StreamEvent as the provided RoomMemberCountUpdatedFrame
+func (t *StreamEvent) FromRoomMemberCountUpdatedFrame(v RoomMemberCountUpdatedFrame) error {
+	t.Event = "roomMemberCountUpdated"
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"event":"roomMemberCountUpdated"}`))
+	t.union = b
+	return err
+}
+
+// MergeRoomMemberCountUpdatedFrame performs a merge with any union data inside the StreamEvent, using the provided RoomMemberCountUpdatedFrame
+func (t *StreamEvent) MergeRoomMemberCountUpdatedFrame(v RoomMemberCountUpdatedFrame) error {
+	t.Event = "roomMemberCountUpdated"
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"event":"roomMemberCountUpdated"}`))
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+// AsMemberReconnectingFrame returns the union data inside the StreamEvent as a MemberReconnectingFrame
+func (t StreamEvent) AsMemberReconnectingFrame() (MemberReconnectingFrame, error) {
+	var body MemberReconnectingFrame
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromMemberReconnectingFrame overwrites any union data inside the StreamEvent as the provided MemberReconnectingFrame
+func (t *StreamEvent) FromMemberReconnectingFrame(v MemberReconnectingFrame) error {
+	t.Event = "memberReconnecting"
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"event":"memberReconnecting"}`))
+	t.union = b
+	return err
+}
+
+// MergeMemberReconnectingFrame performs a merge with any union data inside the StreamEvent, using the provided MemberReconnectingFrame
+func (t *StreamEvent) MergeMemberReconnectingFrame(v MemberReconnectingFrame) error {
+	t.Event = "memberReconnecting"
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"event":"memberReconnecting"}`))
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+// AsMemberReconnectedFrame returns the union data inside the StreamEvent as a MemberReconnectedFrame
+func (t StreamEvent) AsMemberReconnectedFrame() (MemberReconnectedFrame, error) {
+	var body MemberReconnectedFrame
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromMemberReconnectedFrame overwrites any union data inside the StreamEvent as the provided MemberReconnectedFrame
+func (t *StreamEvent) FromMemberReconnectedFrame(v MemberReconnectedFrame) error {
+	t.Event = "memberReconnected"
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"event":"memberReconnected"}`))
+	t.union = b
+	return err
+}
+
+// MergeMemberReconnectedFrame performs a merge with any union data inside the StreamEvent, using the provided MemberReconnectedFrame
+func (t *StreamEvent) MergeMemberReconnectedFrame(v MemberReconnectedFrame) error {
+	t.Event = "memberReconnected"
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"event":"memberReconnected"}`))
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+// AsRoomMessageReceivedFrame returns the union data inside the StreamEvent as a RoomMessageReceivedFrame
+func (t StreamEvent) AsRoomMessageReceivedFrame() (RoomMessageReceivedFrame, error) {
+	var body RoomMessageReceivedFrame
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromRoomMessageReceivedFrame overwrites any union data inside the StreamEvent as the provided RoomMessageReceivedFrame
+func (t *StreamEvent) FromRoomMessageReceivedFrame(v RoomMessageReceivedFrame) error {
+	t.Event = "roomMessageReceived"
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"event":"roomMessageReceived"}`))
+	t.union = b
+	return err
+}
+
+// MergeRoomMessageReceivedFrame performs a merge with any union data inside the StreamEvent, using the provided RoomMessageReceivedFrame
+func (t *StreamEvent) MergeRoomMessageReceivedFrame(v RoomMessageReceivedFrame) error {
+	t.Event = "roomMessageReceived"
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"event":"roomMessageReceived"}`))
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+// AsMessageRecalledFrame returns the union data inside the StreamEvent as a MessageRecalledFrame
+func (t StreamEvent) AsMessageRecalledFrame() (MessageRecalledFrame, error) {
+	var body MessageRecalledFrame
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromMessageRecalledFrame overwrites any union data inside the StreamEvent as the provided MessageRecalledFrame
+func (t *StreamEvent) FromMessageRecalledFrame(v MessageRecalledFrame) error {
+	t.Event = "messageRecalled"
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"event":"messageRecalled"}`))
+	t.union = b
+	return err
+}
+
+// MergeMessageRecalledFrame performs a merge with any union data inside the StreamEvent, using the provided MessageRecalledFrame
+func (t *StreamEvent) MergeMessageRecalledFrame(v MessageRecalledFrame) error {
+	t.Event = "messageRecalled"
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"event":"messageRecalled"}`))
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+// AsRoomSeqAdvancedFrame returns the union data inside the StreamEvent as a RoomSeqAdvancedFrame
+func (t StreamEvent) AsRoomSeqAdvancedFrame() (RoomSeqAdvancedFrame, error) {
+	var body RoomSeqAdvancedFrame
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromRoomSeqAdvancedFrame overwrites any union data inside the StreamEvent as the provided RoomSeqAdvancedFrame
+func (t *StreamEvent) FromRoomSeqAdvancedFrame(v RoomSeqAdvancedFrame) error {
+	t.Event = "roomSeqAdvanced"
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"event":"roomSeqAdvanced"}`))
+	t.union = b
+	return err
+}
+
+// MergeRoomSeqAdvancedFrame performs a merge with any union data inside the StreamEvent, using the provided RoomSeqAdvancedFrame
+func (t *StreamEvent) MergeRoomSeqAdvancedFrame(v RoomSeqAdvancedFrame) error {
+	t.Event = "roomSeqAdvanced"
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"event":"roomSeqAdvanced"}`))
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+// AsRoomAttributesUpdatedFrame returns the union data inside the StreamEvent as a RoomAttributesUpdatedFrame
+func (t StreamEvent) AsRoomAttributesUpdatedFrame() (RoomAttributesUpdatedFrame, error) {
+	var body RoomAttributesUpdatedFrame
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromRoomAttributesUpdatedFrame overwrites any union data inside the StreamEvent as the provided RoomAttributesUpdatedFrame
+func (t *StreamEvent) FromRoomAttributesUpdatedFrame(v RoomAttributesUpdatedFrame) error {
+	t.Event = "roomAttributesUpdated"
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"event":"roomAttributesUpdated"}`))
+	t.union = b
+	return err
+}
+
+// MergeRoomAttributesUpdatedFrame performs a merge with any union data inside the StreamEvent, using the provided RoomAttributesUpdatedFrame
+func (t *StreamEvent) MergeRoomAttributesUpdatedFrame(v RoomAttributesUpdatedFrame) error {
+	t.Event = "roomAttributesUpdated"
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"event":"roomAttributesUpdated"}`))
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+// AsRoomMemberAttributesUpdatedFrame returns the union data inside the StreamEvent as a RoomMemberAttributesUpdatedFrame
+func (t StreamEvent) AsRoomMemberAttributesUpdatedFrame() (RoomMemberAttributesUpdatedFrame, error) {
+	var body RoomMemberAttributesUpdatedFrame
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromRoomMemberAttributesUpdatedFrame overwrites any union data inside the StreamEvent as the provided RoomMemberAttributesUpdatedFrame
+func (t *StreamEvent) FromRoomMemberAttributesUpdatedFrame(v RoomMemberAttributesUpdatedFrame) error {
+	t.Event = "roomMemberAttributesUpdated"
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"event":"roomMemberAttributesUpdated"}`))
+	t.union = b
+	return err
+}
+
+// MergeRoomMemberAttributesUpdatedFrame performs a merge with any union data inside the StreamEvent, using the provided RoomMemberAttributesUpdatedFrame
+func (t *StreamEvent) MergeRoomMemberAttributesUpdatedFrame(v RoomMemberAttributesUpdatedFrame) error {
+	t.Event = "roomMemberAttributesUpdated"
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"event":"roomMemberAttributesUpdated"}`))
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+// AsRoomUpdatedFrame returns the union data inside the StreamEvent as a RoomUpdatedFrame
+func (t StreamEvent) AsRoomUpdatedFrame() (RoomUpdatedFrame, error) {
+	var body RoomUpdatedFrame
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromRoomUpdatedFrame overwrites any union data inside the StreamEvent as the provided RoomUpdatedFrame
+func (t *StreamEvent) FromRoomUpdatedFrame(v RoomUpdatedFrame) error {
+	t.Event = "roomUpdated"
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"event":"roomUpdated"}`))
+	t.union = b
+	return err
+}
+
+// MergeRoomUpdatedFrame performs a merge with any union data inside the StreamEvent, using the provided RoomUpdatedFrame
+func (t *StreamEvent) MergeRoomUpdatedFrame(v RoomUpdatedFrame) error {
+	t.Event = "roomUpdated"
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"event":"roomUpdated"}`))
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+// AsUserInfoUpdatedFrame returns the union data inside the StreamEvent as a UserInfoUpdatedFrame
+func (t StreamEvent) AsUserInfoUpdatedFrame() (UserInfoUpdatedFrame, error) {
+	var body UserInfoUpdatedFrame
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromUserInfoUpdatedFrame overwrites any union data inside the StreamEvent as the provided UserInfoUpdatedFrame
+func (t *StreamEvent) FromUserInfoUpdatedFrame(v UserInfoUpdatedFrame) error {
+	t.Event = "userInfoUpdated"
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"event":"userInfoUpdated"}`))
+	t.union = b
+	return err
+}
+
+// MergeUserInfoUpdatedFrame performs a merge with any union data inside the StreamEvent, using the provided UserInfoUpdatedFrame
+func (t *StreamEvent) MergeUserInfoUpdatedFrame(v UserInfoUpdatedFrame) error {
+	t.Event = "userInfoUpdated"
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"event":"userInfoUpdated"}`))
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+// AsPeerMessageReceivedFrame returns the union data inside the StreamEvent as a PeerMessageReceivedFrame
+func (t StreamEvent) AsPeerMessageReceivedFrame() (PeerMessageReceivedFrame, error) {
+	var body PeerMessageReceivedFrame
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromPeerMessageReceivedFrame overwrites any union data inside the StreamEvent as the provided PeerMessageReceivedFrame
+func (t *StreamEvent) FromPeerMessageReceivedFrame(v PeerMessageReceivedFrame) error {
+	t.Event = "peerMessageReceived"
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"event":"peerMessageReceived"}`))
+	t.union = b
+	return err
+}
+
+// MergePeerMessageReceivedFrame performs a merge with any union data inside the StreamEvent, using the provided PeerMessageReceivedFrame
+func (t *StreamEvent) MergePeerMessageReceivedFrame(v PeerMessageReceivedFrame) error {
+	t.Event = "peerMessageReceived"
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"event":"peerMessageReceived"}`))
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+// AsPeerMessageRecalledFrame returns the union data inside the StreamEvent as a PeerMessageRecalledFrame
+func (t StreamEvent) AsPeerMessageRecalledFrame() (PeerMessageRecalledFrame, error) {
+	var body PeerMessageRecalledFrame
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromPeerMessageRecalledFrame overwrites any union data inside the StreamEvent as the provided PeerMessageRecalledFrame
+func (t *StreamEvent) FromPeerMessageRecalledFrame(v PeerMessageRecalledFrame) error {
+	t.Event = "peerMessageRecalled"
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"event":"peerMessageRecalled"}`))
+	t.union = b
+	return err
+}
+
+// MergePeerMessageRecalledFrame performs a merge with any union data inside the StreamEvent, using the provided PeerMessageRecalledFrame
+func (t *StreamEvent) MergePeerMessageRecalledFrame(v PeerMessageRecalledFrame) error {
+	t.Event = "peerMessageRecalled"
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"event":"peerMessageRecalled"}`))
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+// AsConversationChangedFrame returns the union data inside the StreamEvent as a ConversationChangedFrame
+func (t StreamEvent) AsConversationChangedFrame() (ConversationChangedFrame, error) {
+	var body ConversationChangedFrame
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromConversationChangedFrame overwrites any union data inside the StreamEvent as the provided ConversationChangedFrame
+func (t *StreamEvent) FromConversationChangedFrame(v ConversationChangedFrame) error {
+	t.Event = "conversationChanged"
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"event":"conversationChanged"}`))
+	t.union = b
+	return err
+}
+
+// MergeConversationChangedFrame performs a merge with any union data inside the StreamEvent, using the provided ConversationChangedFrame
+func (t *StreamEvent) MergeConversationChangedFrame(v ConversationChangedFrame) error {
+	t.Event = "conversationChanged"
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"event":"conversationChanged"}`))
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+// AsConversationsReadFrame returns the union data inside the StreamEvent as a ConversationsReadFrame
+func (t StreamEvent) AsConversationsReadFrame() (ConversationsReadFrame, error) {
+	var body ConversationsReadFrame
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromConversationsReadFrame overwrites any union data inside the StreamEvent as the provided ConversationsReadFrame
+func (t *StreamEvent) FromConversationsReadFrame(v ConversationsReadFrame) error {
+	t.Event = "conversationsRead"
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"event":"conversationsRead"}`))
+	t.union = b
+	return err
+}
+
+// MergeConversationsReadFrame performs a merge with any union data inside the StreamEvent, using the provided ConversationsReadFrame
+func (t *StreamEvent) MergeConversationsReadFrame(v ConversationsReadFrame) error {
+	t.Event = "conversationsRead"
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"event":"conversationsRead"}`))
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+// AsBlockListChangedFrame returns the union data inside the StreamEvent as a BlockListChangedFrame
+func (t StreamEvent) AsBlockListChangedFrame() (BlockListChangedFrame, error) {
+	var body BlockListChangedFrame
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromBlockListChangedFrame overwrites any union data inside the StreamEvent as the provided BlockListChangedFrame
+func (t *StreamEvent) FromBlockListChangedFrame(v BlockListChangedFrame) error {
+	t.Event = "blockListChanged"
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"event":"blockListChanged"}`))
+	t.union = b
+	return err
+}
+
+// MergeBlockListChangedFrame performs a merge with any union data inside the StreamEvent, using the provided BlockListChangedFrame
+func (t *StreamEvent) MergeBlockListChangedFrame(v BlockListChangedFrame) error {
+	t.Event = "blockListChanged"
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"event":"blockListChanged"}`))
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+// AsUserStatusUpdatedFrame returns the union data inside the StreamEvent as a UserStatusUpdatedFrame
+func (t StreamEvent) AsUserStatusUpdatedFrame() (UserStatusUpdatedFrame, error) {
+	var body UserStatusUpdatedFrame
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromUserStatusUpdatedFrame overwrites any union data inside the StreamEvent as the provided UserStatusUpdatedFrame
+func (t *StreamEvent) FromUserStatusUpdatedFrame(v UserStatusUpdatedFrame) error {
+	t.Event = "userStatusUpdated"
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"event":"userStatusUpdated"}`))
+	t.union = b
+	return err
+}
+
+// MergeUserStatusUpdatedFrame performs a merge with any union data inside the StreamEvent, using the provided UserStatusUpdatedFrame
+func (t *StreamEvent) MergeUserStatusUpdatedFrame(v UserStatusUpdatedFrame) error {
+	t.Event = "userStatusUpdated"
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"event":"userStatusUpdated"}`))
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+// AsProfileUpdatedFrame returns the union data inside the StreamEvent as a ProfileUpdatedFrame
+func (t StreamEvent) AsProfileUpdatedFrame() (ProfileUpdatedFrame, error) {
+	var body ProfileUpdatedFrame
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromProfileUpdatedFrame overwrites any union data inside the StreamEvent as the provided ProfileUpdatedFrame
+func (t *StreamEvent) FromProfileUpdatedFrame(v ProfileUpdatedFrame) error {
+	t.Event = "profileUpdated"
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"event":"profileUpdated"}`))
+	t.union = b
+	return err
+}
+
+// MergeProfileUpdatedFrame performs a merge with any union data inside the StreamEvent, using the provided ProfileUpdatedFrame
+func (t *StreamEvent) MergeProfileUpdatedFrame(v ProfileUpdatedFrame) error {
+	t.Event = "profileUpdated"
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"event":"profileUpdated"}`))
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+// AsRoomResetFrame returns the union data inside the StreamEvent as a RoomResetFrame
+func (t StreamEvent) AsRoomResetFrame() (RoomResetFrame, error) {
+	var body RoomResetFrame
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromRoomResetFrame overwrites any union data inside the StreamEvent as the provided RoomResetFrame
+func (t *StreamEvent) FromRoomResetFrame(v RoomResetFrame) error {
+	t.Event = "roomReset"
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"event":"roomReset"}`))
+	t.union = b
+	return err
+}
+
+// MergeRoomResetFrame performs a merge with any union data inside the StreamEvent, using the provided RoomResetFrame
+func (t *StreamEvent) MergeRoomResetFrame(v RoomResetFrame) error {
+	t.Event = "roomReset"
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"event":"roomReset"}`))
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+// AsInboxResetFrame returns the union data inside the StreamEvent as a InboxResetFrame
+func (t StreamEvent) AsInboxResetFrame() (InboxResetFrame, error) {
+	var body InboxResetFrame
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromInboxResetFrame overwrites any union data inside the StreamEvent as the provided InboxResetFrame
+func (t *StreamEvent) FromInboxResetFrame(v InboxResetFrame) error {
+	t.Event = "inboxReset"
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"event":"inboxReset"}`))
+	t.union = b
+	return err
+}
+
+// MergeInboxResetFrame performs a merge with any union data inside the StreamEvent, using the provided InboxResetFrame
+func (t *StreamEvent) MergeInboxResetFrame(v InboxResetFrame) error {
+	t.Event = "inboxReset"
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"event":"inboxReset"}`))
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+// AsTokenWillExpireFrame returns the union data inside the StreamEvent as a TokenWillExpireFrame
+func (t StreamEvent) AsTokenWillExpireFrame() (TokenWillExpireFrame, error) {
+	var body TokenWillExpireFrame
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromTokenWillExpireFrame overwrites any union data inside the StreamEvent as the provided TokenWillExpireFrame
+func (t *StreamEvent) FromTokenWillExpireFrame(v TokenWillExpireFrame) error {
+	t.Event = "tokenWillExpire"
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"event":"tokenWillExpire"}`))
+	t.union = b
+	return err
+}
+
+// MergeTokenWillExpireFrame performs a merge with any union data inside the StreamEvent, using the provided TokenWillExpireFrame
+func (t *StreamEvent) MergeTokenWillExpireFrame(v TokenWillExpireFrame) error {
+	t.Event = "tokenWillExpire"
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"event":"tokenWillExpire"}`))
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+// AsReconnectFrame returns the union data inside the StreamEvent as a ReconnectFrame
+func (t StreamEvent) AsReconnectFrame() (ReconnectFrame, error) {
+	var body ReconnectFrame
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromReconnectFrame overwrites any union data inside the StreamEvent as the provided ReconnectFrame
+func (t *StreamEvent) FromReconnectFrame(v ReconnectFrame) error {
+	t.Event = "reconnect"
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"event":"reconnect"}`))
+	t.union = b
+	return err
+}
+
+// MergeReconnectFrame performs a merge with any union data inside the StreamEvent, using the provided ReconnectFrame
+func (t *StreamEvent) MergeReconnectFrame(v ReconnectFrame) error {
+	t.Event = "reconnect"
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"event":"reconnect"}`))
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+func (t StreamEvent) Discriminator() (string, error) {
+	var discriminator struct {
+		Discriminator string `json:"event"`
+	}
+	err := json.Unmarshal(t.union, &discriminator)
+	return discriminator.Discriminator, err
+}
+
+func (t StreamEvent) ValueByDiscriminator() (interface{}, error) {
+	discriminator, err := t.Discriminator()
+	if err != nil {
+		return nil, err
+	}
+	switch discriminator {
+	case "blockListChanged":
+		return t.AsBlockListChangedFrame()
+	case "connectionStateChanged":
+		return t.AsConnectionStateChangedFrame()
+	case "conversationChanged":
+		return t.AsConversationChangedFrame()
+	case "conversationsRead":
+		return t.AsConversationsReadFrame()
+	case "inboxReset":
+		return t.AsInboxResetFrame()
+	case "memberReconnected":
+		return t.AsMemberReconnectedFrame()
+	case "memberReconnecting":
+		return t.AsMemberReconnectingFrame()
+	case "messageRecalled":
+		return t.AsMessageRecalledFrame()
+	case "peerMessageRecalled":
+		return t.AsPeerMessageRecalledFrame()
+	case "peerMessageReceived":
+		return t.AsPeerMessageReceivedFrame()
+	case "profileUpdated":
+		return t.AsProfileUpdatedFrame()
+	case "reconnect":
+		return t.AsReconnectFrame()
+	case "roomAttributesUpdated":
+		return t.AsRoomAttributesUpdatedFrame()
+	case "roomMemberAttributesUpdated":
+		return t.AsRoomMemberAttributesUpdatedFrame()
+	case "roomMemberCountUpdated":
+		return t.AsRoomMemberCountUpdatedFrame()
+	case "roomMemberJoined":
+		return t.AsRoomMemberJoinedFrame()
+	case "roomMemberLeft":
+		return t.AsRoomMemberLeftFrame()
+	case "roomMessageReceived":
+		return t.AsRoomMessageReceivedFrame()
+	case "roomReset":
+		return t.AsRoomResetFrame()
+	case "roomSeqAdvanced":
+		return t.AsRoomSeqAdvancedFrame()
+	case "roomStateChanged":
+		return t.AsRoomStateChangedFrame()
+	case "roomUpdated":
+		return t.AsRoomUpdatedFrame()
+	case "sessionReady":
+		return t.AsSessionReadyFrame()
+	case "tokenWillExpire":
+		return t.AsTokenWillExpireFrame()
+	case "userInfoUpdated":
+		return t.AsUserInfoUpdatedFrame()
+	case "userStatusUpdated":
+		return t.AsUserStatusUpdatedFrame()
+	default:
+		return nil, errors.New("unknown discriminator value: " + discriminator)
+	}
+}
+
+func (t StreamEvent) MarshalJSON() ([]byte, error) {
+	b, err := t.union.MarshalJSON()
+	if err != nil {
+		return nil, err
+	}
+	object := make(map[string]json.RawMessage)
+	if t.union != nil {
+		err = json.Unmarshal(b, &object)
+		if err != nil {
+			return nil, err
+		}
+	}
+
+	object["event"], err = json.Marshal(t.Event)
+	if err != nil {
+		return nil, fmt.Errorf("error marshaling 'event': %w", err)
+	}
+
+	if t.Id != nil {
+		object["id"], err = json.Marshal(t.Id)
+		if err != nil {
+			return nil, fmt.Errorf("error marshaling 'id': %w", err)
+		}
+	}
+	b, err = json.Marshal(object)
+	return b, err
+}
+
+func (t *StreamEvent) UnmarshalJSON(b []byte) error {
+	err := t.union.UnmarshalJSON(b)
+	if err != nil {
+		return err
+	}
+	object := make(map[string]json.RawMessage)
+	err = json.Unmarshal(b, &object)
+	if err != nil {
+		return err
+	}
+
+	if raw, found := object["event"]; found {
+		err = json.Unmarshal(raw, &t.Event)
+		if err != nil {
+			return fmt.Errorf("error reading 'event': %w", err)
+		}
+	}
+
+	if raw, found := object["id"]; found {
+		err = json.Unmarshal(raw, &t.Id)
+		if err != nil {
+			return fmt.Errorf("error reading 'id': %w", err)
+		}
+	}
+
+	return err
+}
+
 // RequestEditorFn is the function signature for the RequestEditor callback function
 type RequestEditorFn func(ctx context.Context, req *http.Request) error
 
@@ -8110,6 +10812,8 @@ type ClientInterface interface {
 	//
 	// `x-sse-events` names the schema of each event's `data`, and whether the event has an `id:`:
 	// always (`true`), never (`false`), or only if the message is stored (`stored`).
+	// `StreamEvent` has the same events as types. With `wait`, they arrive in this form; a program
+	// that reads the stream can decode each event's name and data into it.
 	//
 	// Corresponds with GET /v1/events (the `StreamEvents` operationId).
 	StreamEvents(ctx context.Context, params *StreamEventsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
@@ -10047,6 +12751,8 @@ func (c *Client) ReadConversation(ctx context.Context, userID PathPeerID, body R
 //
 // `x-sse-events` names the schema of each event's `data`, and whether the event has an `id:`:
 // always (`true`), never (`false`), or only if the message is stored (`stored`).
+// `StreamEvent` has the same events as types. With `wait`, they arrive in this form; a program
+// that reads the stream can decode each event's name and data into it.
 //
 // Corresponds with GET /v1/events (the `StreamEvents` operationId).
 func (c *Client) StreamEvents(ctx context.Context, params *StreamEventsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -16643,6 +19349,8 @@ type ClientWithResponsesInterface interface {
 	//
 	// `x-sse-events` names the schema of each event's `data`, and whether the event has an `id:`:
 	// always (`true`), never (`false`), or only if the message is stored (`stored`).
+	// `StreamEvent` has the same events as types. With `wait`, they arrive in this form; a program
+	// that reads the stream can decode each event's name and data into it.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -26391,6 +29099,8 @@ func (c *ClientWithResponses) ReadConversationWithResponse(ctx context.Context, 
 //
 // `x-sse-events` names the schema of each event's `data`, and whether the event has an `id:`:
 // always (`true`), never (`false`), or only if the message is stored (`stored`).
+// `StreamEvent` has the same events as types. With `wait`, they arrive in this form; a program
+// that reads the stream can decode each event's name and data into it.
 //
 // Returns a wrapper object for the known response body format(s).
 //
