@@ -7,8 +7,8 @@
 //
 // StreamEvents and StreamAdminEvents return a stream of Server-Sent Events, which stays open. Their
 // variants StreamEventsWithResponse and StreamAdminEventsWithResponse read the stream to its end
-// before they return, so do not use them. The data of an event is JSON of the type with the event's
-// name: that of roomMessageReceived, for example, decodes into a RoomMessageReceivedEvent.
+// before they return, so do not use them. Events reads a stream: it returns values of StreamEvent or
+// FeedEvent, whose methods such as AsRoomMessageReceivedFrame return the data.
 package parlor
 
 //go:generate go run github.com/oapi-codegen/oapi-codegen/v2/cmd/oapi-codegen@v2.8.2 -config client.yaml ../../openapi.yaml
