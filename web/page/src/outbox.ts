@@ -8,28 +8,21 @@ interface Item extends Unsent {
   element: HTMLLIElement;
   state: HTMLElement;
   failed: boolean;
+  /** Whether the session was out of the room, so that the message is sent when it is back. */
+  outside: boolean;
+  /** Stops sending the message. */
+  cancel: AbortController;
 }
 
-/**
- * How long to wait before messages are sent again if the stream stays connected, in milliseconds,
- * such as while the server has no database.
- */
-const RETRY_DELAY = 30_000;
+/** How long a message is shown as being sent, in milliseconds, before the user can discard it. */
+const PATIENCE = 20_000;
 
-/**
- * Outbox holds the messages that are being sent. It sends one at a time, because the server may
- * store messages of two concurrent calls in either order. While the connection is lost, messages
- * wait, and are sent in their order when it is back.
- */
+/** Outbox shows the messages that are being sent. The SDK sends them in their order. */
 export class Outbox {
   readonly #parlor: Parlor;
   readonly #roomID: string;
   readonly #log: Log;
   readonly #items = new Map<string, Item>();
-  #sending = false;
-  /** Whether sendWaiting was called since the call in progress began. */
-  #sendAgain = false;
-  #retry: ReturnType<typeof setTimeout> | undefined;
 
   constructor(parlor: Parlor, roomID: string, log: Log) {
     this.#parlor = parlor;
@@ -50,21 +43,20 @@ export class Outbox {
     const state = make('p', { class: 'state' });
     const content = make('div', { class: 'content' }, make('p', { class: 'bubble' }, text), state);
     const element = make('li', { class: 'message mine' }, content);
-    this.#items.set(clientMessageID, { ...draft, clientMessageID, element, state, failed: false });
+    const cancel = new AbortController();
+    const item = { ...draft, clientMessageID, element, state, failed: false, outside: false, cancel };
+    this.#items.set(clientMessageID, item);
     this.#log.addPending(element);
-    this.sendWaiting();
+    void this.#send(item);
   }
 
-  /** Sends the messages that wait: the connection is back, or the session is in the room again. */
+  /** Sends the messages that wait for the room: the session is in it again. */
   sendWaiting(): void {
-    this.#sendAgain = true;
-    for (const item of this.#items.values()) if (!item.failed) this.#show(item, 'Sending…');
-    void this.#sendAll();
+    for (const item of this.#items.values()) if (item.outside) void this.#send(item);
   }
 
-  /** Stops after the call in progress. */
+  /** Stops sending. */
   close(): void {
-    clearTimeout(this.#retry);
     for (const clientMessageID of [...this.#items.keys()]) this.#remove(clientMessageID);
   }
 
@@ -73,55 +65,47 @@ export class Outbox {
     this.#remove(clientMessageID);
   }
 
-  async #sendAll(): Promise<void> {
-    if (this.#sending) return;
-    this.#sending = true;
-    clearTimeout(this.#retry);
-    for (let item = this.#next(); item !== undefined; item = this.#next()) {
-      const { clientMessageID, text, file } = item;
-      this.#sendAgain = false;
-      try {
-        const { message } = await this.#parlor.sendRoomMessage(this.#roomID, { ...(file ?? { text }), clientMessageID });
-        this.#log.addMessage(message);
-        this.sent(message);
-        this.#remove(clientMessageID);
-      } catch (error) {
-        if (!isTemporary(error)) this.#fail(item, error);
-        else if (!this.#sendAgain) {
-          this.#wait(error);
-          break;
-        }
+  async #send(item: Item): Promise<void> {
+    const { clientMessageID, text, file } = item;
+    const cancel = new AbortController();
+    const since = Date.now();
+    Object.assign(item, { cancel, failed: false, outside: false });
+    this.#show(item, 'Sending…');
+    try {
+      const draft = { ...(file ?? { text }), clientMessageID };
+      const { message } = await this.#parlor.sendRoomMessage(this.#roomID, draft, {
+        signal: cancel.signal,
+        onWaiting: () => {
+          if (Date.now() - since >= PATIENCE) this.#showWaiting(item, 'the server can be reached');
+        },
+      });
+      this.#log.addMessage(message);
+      this.sent(message);
+      this.#remove(clientMessageID);
+    } catch (error) {
+      if (cancel.signal.aborted) return;
+      if (error instanceof ParlorError && error.code === 'not_in_room') {
+        item.outside = true;
+        this.#showWaiting(item, 'you are back in the room');
+      } else {
+        item.failed = true;
+        this.#show(item, `Not sent. ${textForError(error)} `, ...this.#buttons(item));
       }
     }
-    this.#sending = false;
   }
 
-  #next(): Item | undefined {
-    for (const item of this.#items.values()) if (!item.failed) return item;
-    return undefined;
-  }
-
-  #wait(error: ParlorError): void {
-    const outside = error.code === 'not_in_room';
-    // A session that is out of the room cannot send, however often it tries.
-    if (!outside) this.#retry = setTimeout(() => this.sendWaiting(), RETRY_DELAY);
-    const until = outside ? 'you are back in the room' : 'the server can be reached';
-    for (const item of this.#items.values()) {
-      if (!item.failed) this.#show(item, `Not sent yet. This is sent when ${until}. `, ...this.#buttons(item));
-    }
-  }
-
-  #fail(item: Item, error: unknown): void {
-    item.failed = true;
-    this.#show(item, `Not sent. ${textForError(error)} `, ...this.#buttons(item));
+  #showWaiting(item: Item, until: string): void {
+    this.#show(item, `Not sent yet. This is sent when ${until}. `, ...this.#buttons(item));
   }
 
   /** Returns buttons that send a message again or discard it, with a space between them. */
   #buttons(item: Item): (Node | string)[] {
     const retry = make('button', { type: 'button' }, 'Try again');
     retry.onclick = () => {
-      item.failed = false;
-      this.sendWaiting();
+      // Together with those that wait, so that they keep their order.
+      const again = [...this.#items.values()].filter((other) => other === item || !other.failed);
+      for (const { cancel } of again) cancel.abort();
+      for (const other of again) void this.#send(other);
     };
     const discard = make('button', { type: 'button' }, 'Discard');
     discard.onclick = () => {
@@ -138,17 +122,9 @@ export class Outbox {
   }
 
   #remove(clientMessageID: string): void {
-    this.#items.get(clientMessageID)?.element.remove();
+    const item = this.#items.get(clientMessageID);
     this.#items.delete(clientMessageID);
+    item?.cancel.abort();
+    item?.element.remove();
   }
-}
-
-/**
- * Reports whether a message failed because the connection was lost, or because the session timed
- * out of the room meanwhile. The reply of a captive portal is an unexpected_reply.
- */
-function isTemporary(error: unknown): error is ParlorError {
-  if (!(error instanceof ParlorError)) return false;
-  const { code, status } = error;
-  return code === 'not_in_room' || code === 'unexpected_reply' || (error.temporary && status !== 429);
 }

@@ -9,6 +9,7 @@ export {
   type ResumeOptions,
   type ResumeState,
 } from './parlor.ts';
+export type { SendOptions } from './outbox.ts';
 export { ParlorError, type ProblemCode } from './problem.ts';
 export type * from './schemas.gen.ts';
 export type { StreamEvents } from './stream-events.ts';

@@ -5,6 +5,7 @@ import { HTTP } from './http.ts';
 import { type Listener, Listeners, report } from './listeners.ts';
 import { fetchMedia, getMedia } from './media.ts';
 import { type PeerMessageDraft, type RoomMessageDraft, withDefaults } from './message.ts';
+import { Outbox, type SendOptions } from './outbox.ts';
 import { ParlorError } from './problem.ts';
 import type * as S from './schemas.gen.ts';
 import { Seen } from './seen.ts';
@@ -74,6 +75,7 @@ export class Parlor {
   readonly #listeners = new Listeners<ParlorEvents>();
   readonly #seen: Seen;
   readonly #stream: EventStream;
+  readonly #outbox = new Outbox();
   /** Loaded on first use, because most of its code is tus. */
   #uploads: Promise<Uploads> | undefined;
   #connectionState: ConnectionState = 'connecting';
@@ -287,14 +289,17 @@ export class Parlor {
   }
 
   /**
-   * Sends a message. While the server cannot be reached, the call is retried for up to 30 s with
-   * the same clientMessageID, so that the message is stored once. To retry a failed message later,
-   * send it with the clientMessageID that it had. With `to`, only these users and the sender see the
-   * message.
+   * Sends a message. The messages to a room are stored in the order of these calls. While the server
+   * cannot be reached or asks to wait, they wait, without a limit, and are then sent by themselves:
+   * the call fails only if the server rejects the message, or the session ends. Each is stored once,
+   * also if it is sent again later with the clientMessageID that it had. With `to`, only these users
+   * and the sender see the message. A `barrage` does not wait: it is sent at once or fails.
    */
-  sendRoomMessage(roomID: string, draft: RoomMessageDraft): Promise<S.MessageReply> {
-    const body = withDefaults(draft);
-    return this.#http.call('post', '/v1/rooms/{roomID}/messages', { path: { roomID }, body }, { retry: true });
+  async sendRoomMessage(roomID: string, draft: RoomMessageDraft, options: SendOptions = {}): Promise<S.MessageReply> {
+    const send = (body: S.SendMessageRequest) =>
+      this.#http.call('post', '/v1/rooms/{roomID}/messages', { path: { roomID }, body });
+    const message = withDefaults(draft);
+    return message.kind === 'barrage' ? send(message) : this.#outbox.add(`room ${roomID}`, send, message, options);
   }
 
   /**
@@ -319,9 +324,10 @@ export class Parlor {
    * Sends a message to a user, as sendRoomMessage does to a room. All kinds except `barrage` are
    * allowed. All sessions of both users receive it as `peerMessageReceived`.
    */
-  sendPeerMessage(userID: string, draft: PeerMessageDraft): Promise<S.MessageReply> {
-    const body = withDefaults(draft);
-    return this.#http.call('post', '/v1/users/{userID}/messages', { path: { userID }, body }, { retry: true });
+  async sendPeerMessage(userID: string, draft: PeerMessageDraft, options: SendOptions = {}): Promise<S.MessageReply> {
+    const send = (body: S.SendMessageRequest) =>
+      this.#http.call('post', '/v1/users/{userID}/messages', { path: { userID }, body });
+    return this.#outbox.add(`user ${userID}`, send, withDefaults(draft), options);
   }
 
   /** Lists the messages from and to a user, as listRoomMessages does for a room. */
@@ -529,6 +535,7 @@ export class Parlor {
     // While the client reconnects, each attempt may fail in another way. Only the first is emitted.
     if (this.#connectionState === state) return;
     this.#connectionState = state;
+    this.#outbox.follow(state);
     this.#uploads?.then((uploads) => uploads.follow(state), () => {});
     this.#listeners.emit('connectionStateChanged', { state, event, ...(reason !== undefined && { reason }) });
   }

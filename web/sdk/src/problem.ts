@@ -3,9 +3,10 @@ import type { Problem } from './schemas.gen.ts';
 /**
  * `network_error` means that no reply arrived in time; whether the server executed the call is
  * unknown. `unexpected_reply` means that the reply was not from Parlor. `file_unreadable` means that
- * a file to upload could not be read. All other codes are the server's: see docs/errors.md.
+ * a file to upload could not be read. `too_many_unsent` means that 1,000 messages wait to be sent. All
+ * other codes are the server's: see docs/errors.md.
  */
-export type ProblemCode = Problem['code'] | 'network_error' | 'unexpected_reply' | 'file_unreadable';
+export type ProblemCode = Problem['code'] | 'network_error' | 'unexpected_reply' | 'file_unreadable' | 'too_many_unsent';
 
 /** ParlorError is the only error that calls are rejected with. */
 export class ParlorError extends Error {

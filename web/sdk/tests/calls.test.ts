@@ -131,65 +131,6 @@ test('recallPeerMessage encodes the userID', async () => {
   await recalling;
 });
 
-describe('sendRoomMessage', () => {
-  test('is retried with the same clientMessageID until it succeeds', async () => {
-    const sending = parlor.sendRoomMessage('r', { text: 'hello' });
-    const first = await server.next('POST', messagesPath);
-    await failAttempt(() => first.cut());
-    vi.advanceTimersByTime(250);
-    const second = await server.next('POST', messagesPath);
-    await failAttempt(() => second.refuse(503, 'unavailable'));
-    vi.advanceTimersByTime(500);
-    const third = await server.next('POST', messagesPath);
-    third.reply(201, { message: message(1).messageList[0] });
-    expect((await sending).message.seq).toBe(1);
-    expect(first.body).toMatchObject({ kind: 'text', text: 'hello' });
-    expect(first.body.clientMessageID).toMatch(/^[0-9a-f-]{36}$/);
-    expect([second.body, third.body]).toEqual([first.body, first.body]);
-  });
-
-  test('waits as long as Retry-After requests', async () => {
-    const sending = parlor.sendRoomMessage('r', { text: 'hello' });
-    const first = await server.next('POST', messagesPath);
-    await failAttempt(() => first.refuse(503, 'unavailable', { 'Retry-After': '2' }));
-    const fetches = vi.spyOn(globalThis, 'fetch');
-    await vi.advanceTimersByTimeAsync(2_249);
-    expect(fetches).not.toHaveBeenCalled();
-    await vi.advanceTimersByTimeAsync(1);
-    expect(fetches).toHaveBeenCalledOnce();
-    (await server.next('POST', messagesPath)).reply(201, { message: message(1).messageList[0] });
-    await sending;
-  });
-
-  test('is retried if no reply arrives', async () => {
-    const sending = parlor.sendRoomMessage('r', { text: 'hello' });
-    const first = await server.next('POST', messagesPath);
-    await failAttempt(() => vi.advanceTimersByTime(10_000));
-    vi.advanceTimersByTime(250);
-    const second = await server.next('POST', messagesPath);
-    expect(second.body).toEqual(first.body);
-    second.reply(201, { message: message(1).messageList[0] });
-    await sending;
-  });
-
-  test('uses the given clientMessageID', async () => {
-    const sending = parlor.sendRoomMessage('r', { text: 'hello', clientMessageID: 'mine' });
-    const call = await server.next('POST', messagesPath);
-    expect(call.body.clientMessageID).toBe('mine');
-    call.refuse(409, 'client_message_id_reused');
-    await expect(sending).rejects.toMatchObject({ code: 'client_message_id_reused', status: 409 });
-  });
-
-  test('fails after 30 s', async () => {
-    const sending = parlor.sendRoomMessage('r', { text: 'hello' });
-    const failure = expect(sending).rejects.toMatchObject({ code: 'unavailable', status: 503 });
-    const call = await server.next('POST', messagesPath);
-    vi.setSystemTime(Date.now() + 30_000);
-    call.refuse(503, 'unavailable', { 'Retry-After': '1' });
-    await failure;
-  });
-});
-
 test('sendPeerMessage is retried, and listPeerMessages lists the messages', async () => {
   const sending = parlor.sendPeerMessage('b#b', { text: 'hello' });
   const first = await server.next('POST', '/v1/users/b%23b/messages');
