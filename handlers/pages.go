@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"io/fs"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/go-chi/chi/v5"
@@ -13,6 +14,9 @@ import (
 // pagePolicy lets pages load only what this server serves.
 const pagePolicy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; " +
 	"img-src 'self' data:; media-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+
+// immutable lets browsers cache files without an end, because their names contain a hash.
+const immutable = "public, max-age=31536000, immutable"
 
 // mountPages serves the contract and the web pages.
 func (a *api) mountPages(r chi.Router) {
@@ -26,8 +30,25 @@ func (a *api) mountPages(r chi.Router) {
 	get("/", a.page("index.html"))
 	get("/docs", a.page("docs.html"))
 	get("/assets/*", a.handle(func(w http.ResponseWriter, r *http.Request) error {
-		return a.file(w, r, "assets/"+chi.URLParam(r, "*"), "public, max-age=31536000, immutable") // their names contain a hash
+		return a.file(w, r, "assets/"+chi.URLParam(r, "*"), immutable)
 	}))
+	get("/sdk/*", a.handle(a.sdk))
+}
+
+// sdk serves the TypeScript SDK, its types, and the chunks that it loads on first use. Only the names
+// of the chunks contain a hash.
+func (a *api) sdk(w http.ResponseWriter, r *http.Request) error {
+	name := chi.URLParam(r, "*")
+	caching := "no-cache"
+	switch {
+	case strings.HasPrefix(name, "chunks/"):
+		caching = immutable
+	case strings.HasSuffix(name, ".d.ts"):
+		w.Header().Set("Content-Type", "application/typescript; charset=utf-8") // the system may say that .ts is a video
+	case strings.HasSuffix(name, ".js"):
+		w.Header().Set("X-TypeScript-Types", "./"+strings.TrimSuffix(name, ".js")+".d.ts") // for Deno
+	}
+	return a.file(w, r, "sdk/"+name, caching)
 }
 
 // contract returns the contract with the path prefix of this server.

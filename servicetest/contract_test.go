@@ -49,7 +49,7 @@ func TestContractStreamExamples(t *testing.T) {
 
 func TestContractRoutes(t *testing.T) {
 	t.Parallel()
-	pages := []string{"/", "/docs", "/docs/errors", "/docs/tokens", "/assets/*", "/openapi.yaml"} // with GET and HEAD
+	pages := []string{"/", "/docs", "/docs/errors", "/docs/tokens", "/assets/*", "/sdk/*", "/openapi.yaml"} // with GET and HEAD
 	routes := handlers.New(handlers.Options{Web: webPages, Development: true})
 	var registered []string
 	err := chi.Walk(routes, func(method, path string, _ http.Handler, _ ...func(http.Handler) http.Handler) error {

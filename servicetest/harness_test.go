@@ -65,9 +65,12 @@ var secret = []byte("a secret of at least thirty-two bytes")
 
 // webPages stands in for the built web pages.
 var webPages = fstest.MapFS{
-	"index.html":     {Data: []byte("<!doctype html><title>Parlor</title>")},
-	"docs.html":      {Data: []byte("<!doctype html><title>Contract</title>")},
-	"assets/page.js": {Data: []byte("export {};\n")},
+	"index.html":              {Data: []byte("<!doctype html><title>Parlor</title>")},
+	"docs.html":               {Data: []byte("<!doctype html><title>Contract</title>")},
+	"assets/page.js":          {Data: []byte("export {};\n")},
+	"sdk/parlor.js":           {Data: []byte("export class Parlor {}\n")},
+	"sdk/parlor.d.ts":         {Data: []byte("export declare class Parlor {}\n")},
+	"sdk/chunks/uploads-A.js": {Data: []byte("export class Uploads {}\n")},
 }
 
 func newService(t testing.TB, change ...func(*setup)) *service {

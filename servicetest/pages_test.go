@@ -19,6 +19,8 @@ func TestPages(t *testing.T) {
 		{"/", "text/html; charset=utf-8", string(webPages["index.html"].Data), "script-src 'self'; style-src 'self'; connect-src 'self'"},
 		{"/docs", "text/html; charset=utf-8", string(webPages["docs.html"].Data), "script-src 'self'; style-src 'self'; connect-src 'self'"},
 		{"/assets/page.js", "text/javascript; charset=utf-8", string(webPages["assets/page.js"].Data), "frame-ancestors 'none'"},
+		{"/sdk/parlor.js", "text/javascript; charset=utf-8", string(webPages["sdk/parlor.js"].Data), "frame-ancestors 'none'"},
+		{"/sdk/parlor.d.ts", "application/typescript; charset=utf-8", string(webPages["sdk/parlor.d.ts"].Data), "frame-ancestors 'none'"},
 		{"/docs/errors", "text/plain; charset=utf-8", string(contract.Errors), "frame-ancestors 'none'"},
 		{"/docs/tokens", "text/plain; charset=utf-8", string(contract.TokenGuide), "frame-ancestors 'none'"},
 		{"/openapi.yaml", "application/yaml", string(contract.Contract), "frame-ancestors 'none'"},
@@ -37,6 +39,11 @@ func TestPages(t *testing.T) {
 			t.Errorf("%s allows scripts of other origins", p.path)
 		}
 	}
+	for path, want := range map[string]string{"/sdk/parlor.js": "no-cache", "/sdk/chunks/uploads-A.js": "public, max-age=31536000, immutable"} {
+		if caching := c.call("GET", path, nil).Header.Get("Cache-Control"); caching != want {
+			t.Errorf("%s has Cache-Control %q", path, caching)
+		}
+	}
 	modified := c.call("GET", "/openapi.yaml", nil).Header.Get("Last-Modified")
 	c.call("GET", "/openapi.yaml", nil, header("If-Modified-Since", modified)).is(http.StatusNotModified)
 }
@@ -46,7 +53,7 @@ func TestPages(t *testing.T) {
 func TestAssetsAreFilesOnly(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
-	for _, path := range []string{"/assets/", "/assets", "/assets/other.js", "/assets/../index.html", "/assets/..%2findex.html", "/assets/%2e%2e/openapi.yaml", "/assets/page.js/"} {
+	for _, path := range []string{"/assets/", "/assets", "/assets/other.js", "/assets/../index.html", "/assets/..%2findex.html", "/assets/%2e%2e/openapi.yaml", "/assets/page.js/", "/sdk/", "/sdk/chunks", "/sdk/other.js", "/sdk/..%2findex.html"} {
 		if r := s.anonymous().call("GET", path, nil); r.StatusCode != http.StatusNotFound {
 			t.Errorf("%s: got status %d: %s", path, r.StatusCode, r.body)
 		}

@@ -1,5 +1,5 @@
 // Package web contains the pages that the server shows to browsers: the room page at / and the API
-// reference at /docs.
+// reference at /docs; and the TypeScript SDK at /sdk/parlor.js.
 //
 // Their sources are TypeScript. `make web` builds them into dist, which is not under version
 // control. The server also compiles without them: dist then contains only .gitkeep, and the server
@@ -17,7 +17,7 @@ import (
 var dist embed.FS
 
 // Dist returns the built pages: index.html, docs.html and the files under assets, whose names
-// contain a hash of their content. It contains only .gitkeep if `make web` has not run.
+// contain a hash of their content; and the SDK, under sdk. It contains only .gitkeep if `make web` has not run.
 func Dist() fs.FS {
 	sub, err := fs.Sub(dist, "dist")
 	if err != nil {

@@ -1,4 +1,5 @@
-import { createDevelopmentToken, Parlor, ParlorError } from 'parlor-sdk';
+import { Parlor, ParlorError } from 'parlor-sdk';
+import { createDevelopmentToken } from 'parlor-sdk/development';
 import type { UnfinishedUpload } from './attachments.ts';
 import { byID } from './element.ts';
 import { EntryForm, type EntryFormValues } from './entry-form.ts';

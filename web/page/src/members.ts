@@ -1,4 +1,5 @@
-import { type Member, MemberList, type Parlor, type StreamEvents } from 'parlor-sdk';
+import type { Member, Parlor, StreamEvents } from 'parlor-sdk';
+import { MemberList } from 'parlor-sdk/member-list';
 import { avatar } from './avatar.ts';
 import { byID, make, nameElement } from './element.ts';
 

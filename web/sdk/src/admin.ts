@@ -1,13 +1,12 @@
-import { type FeedOptions, readFeed } from './feed.ts';
-import type { FeedEvent } from './feed-events.ts';
+import { readFeed } from './feed.ts';
+import type { FeedEvent, FeedOptions } from './feed-events.ts';
 import { HTTP } from './http.ts';
 import { type PeerMessageDraft, type RoomMessageDraft, withDefaults } from './message.ts';
 import { type IfVersion, ifMatch } from './version.ts';
 import type * as S from './schemas.gen.ts';
 import type { TokenSource } from './token-source.ts';
 
-export type { FeedOptions } from './feed.ts';
-export type { FeedEvent } from './feed-events.ts';
+export type { FeedEvent, FeedOptions } from './feed-events.ts';
 export { ParlorError, type ProblemCode } from './problem.ts';
 export type * from './schemas.gen.ts';
 export type { TokenSource } from './token-source.ts';
@@ -205,7 +204,7 @@ export class ParlorAdmin {
   /** Voids the older tokens of a user, and ends the sessions that they started. */
   async adminVoidTokens(userID: string, body: S.VoidTokensRequest): Promise<S.VoidTokensReply> {
     const path = { userID };
-    return (await this.#http()).call('put', '/v1/admin/users/{userID}/tokens-void-before', { path, body }, { retry: true });
+    return (await this.#http()).call('put', '/v1/admin/users/{userID}/tokens-void-before', { path, body });
   }
 
   async adminEndSession(userID: string, sessionID: string, query: S.AdminEndSessionQuery = {}): Promise<undefined> {

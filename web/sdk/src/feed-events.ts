@@ -22,3 +22,10 @@ interface FeedData {
  * processed, to continue there after a restart.
  */
 export type FeedEvent = { [E in keyof FeedData]: { event: E; data: FeedData[E]; id: string } }[keyof FeedData];
+
+export interface FeedOptions {
+  /** The id of the last event that was processed. Without it, the feed begins with what happens next. */
+  lastEventID?: string;
+  /** Ends the feed. */
+  signal?: AbortSignal;
+}

@@ -1,15 +1,8 @@
 import { Backoff } from './backoff.ts';
-import type { FeedEvent } from './feed-events.ts';
+import type { FeedEvent, FeedOptions } from './feed-events.ts';
 import type { HTTP } from './http.ts';
 import { ParlorError } from './problem.ts';
 import { openStream } from './sse.ts';
-
-export interface FeedOptions {
-  /** The id of the last event that was processed. Without it, the feed begins with what happens next. */
-  lastEventID?: string;
-  /** Ends the feed. */
-  signal?: AbortSignal;
-}
 
 /**
  * How long the feed may be silent, in milliseconds. The server sends a comment every 10 s, unless

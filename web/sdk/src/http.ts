@@ -11,7 +11,7 @@ const LONGEST_DELAY = 5_000;
 export interface CallOptions<R> {
   /**
    * Whether to retry the call, for up to 30 s, while the server cannot be reached or replies 429,
-   * 502, 503 or 504. The call must be safe to repeat. The default is true for GET.
+   * 502, 503 or 504. The call must be safe to repeat. The default is true for GET and PUT.
    */
   retry?: boolean;
   /**
@@ -40,7 +40,7 @@ export class HTTP {
     method: M,
     path: P,
     { path: names, query, header, body }: Arguments<P, M>,
-    { retry = method === 'get', recover }: CallOptions<Reply<P, M>> = {},
+    { retry = method === 'get' || method === 'put', recover }: CallOptions<Reply<P, M>> = {},
   ): Promise<Reply<P, M>> {
     const url = this.baseURL + fill(path, names) + search(query);
     const headers = new Headers({ Accept: 'application/json', ...(header as object | undefined), ...this.authorization });

@@ -1,6 +1,4 @@
 export type { ConnectionEvent, ConnectionState, ConnectionStateChange } from './connection.ts';
-export { createDevelopmentToken } from './development-token.ts';
-export { MemberList } from './member-list.ts';
 export { newMessageID, type PeerMessageDraft, type RoomMessageDraft } from './message.ts';
 export {
   type LoginOptions,
@@ -14,4 +12,4 @@ export { ParlorError, type ProblemCode } from './problem.ts';
 export type * from './schemas.gen.ts';
 export type { StreamEvents } from './stream-events.ts';
 export type { TokenSource } from './token-source.ts';
-export type { UploadOptions } from './uploads.ts';
+export type { UploadOptions } from './upload-options.ts';

@@ -13,15 +13,26 @@ export async function getMedia(http: HTTP, mediaID: string): Promise<MediaReply>
   return { ...reply, signedURL: signedURL.startsWith('/') ? http.baseURL + signedURL : signedURL };
 }
 
-/** Requests the bytes of a file, or only their headers. Reading the body may take any time. */
-export async function fetchMedia(http: HTTP, mediaID: string, method: 'GET' | 'HEAD'): Promise<Response> {
+export async function downloadMedia(http: HTTP, mediaID: string): Promise<Blob> {
+  const response = await fetchMedia(http, mediaID, 'GET');
+  return response.blob().catch((cause: unknown) => {
+    throw notDownloaded(cause);
+  });
+}
+
+export async function headMedia(http: HTTP, mediaID: string): Promise<Headers> {
+  return (await fetchMedia(http, mediaID, 'HEAD')).headers;
+}
+
+async function fetchMedia(http: HTTP, mediaID: string, method: 'GET' | 'HEAD'): Promise<Response> {
   const { signedURL } = await getMedia(http, mediaID);
-  let response: Response;
-  try {
-    response = await fetch(signedURL, { ...FETCH_OPTIONS, method });
-  } catch (cause) {
-    throw new ParlorError('network_error', 'The file could not be downloaded.', { cause });
-  }
+  const response = await fetch(signedURL, { ...FETCH_OPTIONS, method }).catch((cause: unknown) => {
+    throw notDownloaded(cause);
+  });
   if (!response.ok) throw await problemOf(response);
   return response;
+}
+
+function notDownloaded(cause: unknown): ParlorError {
+  return new ParlorError('network_error', 'The file could not be downloaded.', { cause });
 }

@@ -22,6 +22,8 @@ interface Unsent {
   options: SendOptions;
   resolve(reply: MessageReply): void;
   reject(reason: unknown): void;
+  /** Stops listening for the signal. */
+  settled(): void;
 }
 
 /** The longest pause between attempts, in milliseconds. A stream that is back ends it. */
@@ -77,7 +79,7 @@ class Queue {
   /** Why the queue pauses; undefined if it does not. */
   #interruption: ParlorError | undefined;
   /** Ends the pause in progress, unless the server asked for it. */
-  #wake = () => {};
+  wake = () => {};
 
   constructor(send: SendMessage, emptied: () => void) {
     this.#send = send;
@@ -87,35 +89,24 @@ class Queue {
   add(message: SendMessageRequest, options: SendOptions): Promise<MessageReply> {
     const { signal } = options;
     return new Promise((resolve, reject) => {
-      const unsent: Unsent = { message, options, resolve, reject };
+      const unsent: Unsent = { message, options, resolve, reject, settled() {} };
       const abort = () => {
         this.#remove(unsent);
-        this.#wake();
+        this.wake();
         reject(signal!.reason);
       };
       signal?.addEventListener('abort', abort, { once: true });
-      const settled =
-        <A>(settle: (value: A) => void) =>
-        (value: A) => {
-          signal?.removeEventListener('abort', abort);
-          settle(value);
-        };
-      unsent.resolve = settled(resolve);
-      unsent.reject = settled(reject);
+      unsent.settled = () => signal?.removeEventListener('abort', abort);
       this.#waiting.push(unsent);
       if (this.#interruption) tell(unsent, this.#interruption);
       else if (!this.#running) void this.#run();
     });
   }
 
-  wake(): void {
-    this.#wake();
-  }
-
   /** Rejects all messages except the one that is being sent. */
   close(): void {
     this.#closed = true;
-    this.#wake();
+    this.wake();
   }
 
   async #run(): Promise<void> {
@@ -148,7 +139,7 @@ class Queue {
     if (this.#closed) return;
     const paused = new Promise<void>((resolve) => {
       const timer = setTimeout(resolve, delay);
-      this.#wake = () => {
+      this.wake = () => {
         if (error.retryAfter > 0 && !this.#closed && this.#waiting.length > 0) return;
         clearTimeout(timer);
         resolve();
@@ -158,10 +149,11 @@ class Queue {
     for (const unsent of [...this.#waiting]) tell(unsent, error);
     await paused;
     this.#interruption = undefined;
-    this.#wake = () => {};
+    this.wake = () => {};
   }
 
   #remove(unsent: Unsent): void {
+    unsent.settled();
     const index = this.#waiting.indexOf(unsent);
     if (index >= 0) this.#waiting.splice(index, 1);
   }

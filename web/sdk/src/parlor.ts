@@ -1,18 +1,17 @@
 import type { ConnectionEvent, ConnectionState, ConnectionStateChange } from './connection.ts';
-import { EventSourceTransport } from './eventsource-transport.ts';
 import { FetchTransport } from './fetch-transport.ts';
 import { HTTP } from './http.ts';
 import { type Listener, Listeners, report } from './listeners.ts';
-import { fetchMedia, getMedia } from './media.ts';
 import { type PeerMessageDraft, type RoomMessageDraft, withDefaults } from './message.ts';
 import { Outbox, type SendOptions } from './outbox.ts';
 import { ParlorError } from './problem.ts';
 import type * as S from './schemas.gen.ts';
 import { Seen } from './seen.ts';
-import { EventStream } from './stream.ts';
+import { EventStream, type Transport } from './stream.ts';
 import type { StreamEvents } from './stream-events.ts';
 import type { TokenSource } from './token-source.ts';
-import type { UploadOptions, Uploads } from './uploads.ts';
+import type { UploadOptions } from './upload-options.ts';
+import type { Uploads } from './uploads.ts';
 import { ifMatch, type IfVersion } from './version.ts';
 
 export interface ResumeOptions {
@@ -122,7 +121,7 @@ export class Parlor {
     };
     const streamTransport =
       transport === 'eventSource'
-        ? new EventSourceTransport(this.#http, session.streamURL)
+        ? eventSource(this.#http, session.streamURL)
         : new FetchTransport(this.#http);
     this.#stream = new EventStream(streamTransport, handler, cursor);
   }
@@ -168,7 +167,7 @@ export class Parlor {
 
   /** Extends the session with a newer token of the same user. */
   async renewToken(token: string): Promise<S.RenewTokenReply> {
-    const reply = await this.#http.call('put', '/v1/sessions/current/token', { body: { token } }, { retry: true });
+    const reply = await this.#http.call('put', '/v1/sessions/current/token', { body: { token } });
     this.#session.tokenExpiresAt = reply.tokenExpiresAt;
     return reply;
   }
@@ -242,7 +241,7 @@ export class Parlor {
 
   /**
    * Lists a page of members. For the next page, pass the reply's `nextCursor` as `cursor`. A
-   * MemberList combines the pages with the events of the stream.
+   * MemberList (parlor-sdk/member-list) combines the pages with the events of the stream.
    */
   listMembers(roomID: string, query: S.ListMembersQuery = {}): Promise<S.MemberListReply> {
     return this.#http.call('get', '/v1/rooms/{roomID}/members', { path: { roomID }, query });
@@ -348,7 +347,7 @@ export class Parlor {
 
   /** Sets one's own custom status, or removes it. */
   updateStatus(body: S.UpdateStatusRequest): Promise<undefined> {
-    return this.#http.call('put', '/v1/status', { body }, { retry: true });
+    return this.#http.call('put', '/v1/status', { body });
   }
 
   listStatusSubscriptions(query: S.ListStatusSubscriptionsQuery = {}): Promise<S.StatusSubscriptionListReply> {
@@ -394,7 +393,7 @@ export class Parlor {
 
   /** Blocks a user, who can then not send messages to this user. */
   blockUser(userID: string): Promise<undefined> {
-    return this.#http.call('put', '/v1/blocks/{userID}', { path: { userID } }, { retry: true });
+    return this.#http.call('put', '/v1/blocks/{userID}', { path: { userID } });
   }
 
   unblockUser(userID: string): Promise<undefined> {
@@ -408,13 +407,10 @@ export class Parlor {
    * user, pass the `uploadID` that `onBegun` was called with.
    */
   async uploadMedia(file: Blob, options: UploadOptions = {}): Promise<S.MediaReply> {
-    this.#uploads ??= import('./uploads.ts').then(
+    this.#uploads ??= load(() => import('./uploads.ts')).then(
       ({ Uploads }) => new Uploads(this.#http, (uploadID) => this.endUpload(uploadID), this.#connectionState),
-      (cause: unknown) => {
-        this.#uploads = undefined;
-        throw new ParlorError('network_error', 'The code for uploads could not be loaded.', { cause });
-      },
     );
+    this.#uploads.catch(() => (this.#uploads = undefined)); // the next upload loads it again
     return (await this.#uploads).upload(file, options);
   }
 
@@ -428,23 +424,18 @@ export class Parlor {
    * Returns a file and a signed URL for an `<img>` or a link, valid for an hour at most. After
    * `expiresAt`, call it again.
    */
-  getMedia(mediaID: string): Promise<S.MediaReply> {
-    return getMedia(this.#http, mediaID);
+  async getMedia(mediaID: string): Promise<S.MediaReply> {
+    return (await loadMedia()).getMedia(this.#http, mediaID);
   }
 
   /** Downloads a file. */
   async downloadMedia(mediaID: string): Promise<Blob> {
-    const response = await fetchMedia(this.#http, mediaID, 'GET');
-    try {
-      return await response.blob();
-    } catch (cause) {
-      throw new ParlorError('network_error', 'The file could not be downloaded.', { cause });
-    }
+    return (await loadMedia()).downloadMedia(this.#http, mediaID);
   }
 
   /** Returns the HTTP headers with which a file is downloaded, such as its `ETag`. */
   async headMedia(mediaID: string): Promise<Headers> {
-    return (await fetchMedia(this.#http, mediaID, 'HEAD')).headers;
+    return (await loadMedia()).headMedia(this.#http, mediaID);
   }
 
   /** Closes the stream. The session remains, and resume() can continue it. */
@@ -472,7 +463,7 @@ export class Parlor {
     switch (event.name) {
       case 'sessionReady':
         this.#seen.retain([INBOX, ...event.data.rooms.map((room) => room.generation)]);
-        this.#stream.settled(heartbeatOf(event.data));
+        this.#stream.settled(event.data.heartbeatSeconds);
         this.#setState('connected', 'success');
         break;
       case 'connectionStateChanged':
@@ -541,9 +532,28 @@ export class Parlor {
   }
 }
 
-/** Returns the heartbeat interval in milliseconds; undefined if an older server does not send it. */
-function heartbeatOf({ heartbeatSeconds }: { heartbeatSeconds?: number }): number | undefined {
-  return heartbeatSeconds === undefined ? undefined : heartbeatSeconds * 1000;
+/** Loads code that few clients need. Without the network, it fails like a call. */
+function load<Module>(start: () => Promise<Module>): Promise<Module> {
+  return start().catch((cause: unknown) => {
+    throw new ParlorError('network_error', 'Code of the SDK could not be loaded.', { cause });
+  });
+}
+
+const loadMedia = () => load(() => import('./media.ts'));
+
+/** Returns the EventSourceTransport, whose code is loaded on first use: few clients choose it. */
+function eventSource(http: HTTP, streamURL: string): Transport {
+  return {
+    reportsComments: false,
+    connect(cursor, handler) {
+      const connection = import('./eventsource-transport.ts').then(({ EventSourceTransport }) =>
+        new EventSourceTransport(http, streamURL).connect(cursor, handler),
+      );
+      connection.catch(() => handler.closed(0)); // the network was lost before
+      // If it is closed before the code is loaded, the connection ends before it makes a request.
+      return { close: () => void connection.then((opened) => opened.close(), () => {}) };
+    },
+  };
 }
 
 type StreamEvent = { [E in keyof StreamEvents]: { name: E; data: StreamEvents[E] } }[keyof StreamEvents];

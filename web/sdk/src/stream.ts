@@ -102,12 +102,11 @@ export class EventStream {
 
   /**
    * The server works: the next loss of the connection is not another failure in a row. `heartbeat`
-   * is the longest time without a byte from the server, in milliseconds; undefined if it does not
-   * say.
+   * is the longest time without a byte from the server, in seconds; an older server does not say.
    */
-  settled(heartbeat = DEFAULT_HEARTBEAT): void {
+  settled(heartbeat: number | undefined): void {
     this.#backoff.reset();
-    this.#heartbeat = heartbeat;
+    this.#heartbeat = heartbeat === undefined ? DEFAULT_HEARTBEAT : heartbeat * 1000;
     this.#watch();
   }
 

@@ -1,5 +1,6 @@
 import { beforeEach, describe, expect, test, vi } from 'vitest';
-import { MemberList, Parlor, ParlorError } from '../src/index.ts';
+import { Parlor, ParlorError } from '../src/index.ts';
+import { MemberList } from '../src/member-list.ts';
 import { login, message, next, failAttempt, fakeTime } from './harness.ts';
 import { session, TestServer } from './server.ts';
 
