@@ -176,6 +176,14 @@ export class ParlorAdmin {
     return (await this.#http()).call('get', '/v1/admin/users', { query });
   }
 
+  async adminGetProfile(userID: string): Promise<S.ProfileReply> {
+    return (await this.#http()).call('get', '/v1/admin/users/{userID}/profile', { path: { userID } });
+  }
+
+  async adminUpdateProfile(userID: string, body: S.UpdateProfileRequest): Promise<S.ProfileReply> {
+    return (await this.#http()).call('patch', '/v1/admin/users/{userID}/profile', { path: { userID }, body });
+  }
+
   /** Lists the messages from and to a user. */
   async adminListUserMessages(userID: string, query: S.AdminListUserMessagesQuery = {}): Promise<S.MessageListReply> {
     return (await this.#http()).call('get', '/v1/admin/users/{userID}/messages', { path: { userID }, query });

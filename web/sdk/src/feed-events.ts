@@ -15,6 +15,7 @@ interface FeedData {
   roomAttributesUpdated: S.RoomAttributesUpdatedEvent;
   roomMemberAttributesUpdated: S.RoomMemberAttributesUpdatedEvent;
   roomUpdated: S.RoomUpdatedEvent;
+  userInfoUpdated: S.UserInfoUpdatedEvent;
 }
 
 /**

@@ -3,7 +3,7 @@ import type { SendMessageRequest } from './schemas.gen.ts';
 /** A message to send to a room: one of the kinds, each with its fields. The default of `kind` is `text`. */
 export type RoomMessageDraft =
   | SendMessageRequest
-  | (Without<SendMessageRequest, 'kind'> & { kind?: undefined });
+  | (Without<Extract<SendMessageRequest, { kind: 'text' }>, 'kind'> & { kind?: undefined });
 
 /** A message to send to a user, who alone can see it. */
 export type PeerMessageDraft = Without<Exclude<RoomMessageDraft, { kind: 'barrage' }>, 'to'>;

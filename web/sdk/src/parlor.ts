@@ -386,6 +386,16 @@ export class Parlor {
     return this.#http.call('post', '/v1/inbox/read', {}, { retry: true });
   }
 
+  /** Returns the profiles of users. */
+  queryUsers(query: S.QueryUsersQuery): Promise<S.QueryUsersReply> {
+    return this.#http.call('get', '/v1/users', { query });
+  }
+
+  /** Changes one's own profile; what is absent stays as it is. */
+  updateProfile(body: S.UpdateProfileRequest): Promise<S.ProfileReply> {
+    return this.#http.call('patch', '/v1/profile', { body });
+  }
+
   /** Lists the users that this user has blocked. */
   listBlocks(query: S.ListBlocksQuery = {}): Promise<S.BlockListReply> {
     return this.#http.call('get', '/v1/blocks', { query });

@@ -22,6 +22,8 @@ export interface StreamEvents {
   userStatusUpdated: S.UserStatusUpdatedEvent;
   conversationChanged: S.ConversationChangedEvent;
   conversationsRead: S.ConversationsReadEvent;
+  profileUpdated: S.ProfileUpdatedEvent;
+  userInfoUpdated: S.UserInfoUpdatedEvent;
   roomReset: S.RoomResetEvent;
   inboxReset: S.InboxResetEvent;
   tokenWillExpire: S.TokenWillExpireEvent;
@@ -53,6 +55,8 @@ export const streamEventNames = [
   'userStatusUpdated',
   'conversationChanged',
   'conversationsRead',
+  'profileUpdated',
+  'userInfoUpdated',
   'roomReset',
   'inboxReset',
   'tokenWillExpire',
