@@ -18,7 +18,7 @@ type broadcastStore interface {
 }
 
 type createBroadcastRequest struct {
-	Prefix  *string             `json:"prefix"`
+	Prefix  *string             `json:"prefix" validate:"omitnil,min=1,max=128"`
 	Sender  *senderRequest      `json:"sender" validate:"required"`
 	Message *sendMessageRequest `json:"message" validate:"required"`
 }
@@ -43,7 +43,7 @@ func (a *api) adminCreateBroadcast(w http.ResponseWriter, r *http.Request, by ro
 	if err := a.decode(w, r, &request); err != nil {
 		return err
 	}
-	if p := request.Prefix; p != nil && (*p == "" || !room.ValidPrefix(room.RoomID(*p))) {
+	if p := request.Prefix; p != nil && !room.ValidPrefix(room.RoomID(*p)) {
 		return invalid(fault{"/prefix", "roomID", prefixRule})
 	}
 	draft, err := request.Message.draft()

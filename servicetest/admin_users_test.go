@@ -102,9 +102,18 @@ func TestAdminListsMessagesOfUsers(t *testing.T) {
 		return as[messagePage](admin.call("GET", "/v1/admin/users/"+user+"/messages?"+query, nil).is(http.StatusOK))
 	}
 	for _, c := range []struct{ user, query, want string }{
-		{"alice", "", "1 2 3 4"}, {"bob", "", "1 2"}, {"carol", "", "3 4"}, {"alice", "peerID=bob", "1 2"}, {"alice", "peerID=nobody", ""},
-		{"alice", "limit=3", "2 3 4"}, {"alice", "before=2", "1"}, {"alice", "after=2", "3 4"}, {"alice", "after=0&limit=1", "1"},
-		{"alice", "peerID=carol&after=3", "4"}, {"alice", "from=2001-01-01T00:00:00Z", "1 2 3 4"}, {"alice", "until=2001-01-01T00:00:00Z", ""},
+		{"alice", "", "1 2 3 4"},
+		{"bob", "", "1 2"},
+		{"carol", "", "3 4"},
+		{"alice", "peerID=bob", "1 2"},
+		{"alice", "peerID=nobody", ""},
+		{"alice", "limit=3", "2 3 4"},
+		{"alice", "before=2", "1"},
+		{"alice", "after=2", "3 4"},
+		{"alice", "after=0&limit=1", "1"},
+		{"alice", "peerID=carol&after=3", "4"},
+		{"alice", "from=2001-01-01T00:00:00Z", "1 2 3 4"},
+		{"alice", "until=2001-01-01T00:00:00Z", ""},
 		{"alice", "peerID=carol&from=2001-01-01T00:00:00Z&until=2101-01-01T00:00:00Z", "3 4"},
 	} {
 		if got := list(c.user, c.query).texts(); got != c.want {
@@ -127,6 +136,7 @@ func TestAdminListsMessagesOfUsers(t *testing.T) {
 		SELECT generation, before + n, 'roomMessageReceived', now(), 'carol', '{"messageList":[{"kind":"text","text":"x"}]}', last_xact
 		FROM l, generate_series(1, $1) n`, others)
 	alice.send("lobby", "a3")
+	alice.send("lobby", "a4")
 	search := func(query, param string, next room.Seq) (texts []string, pages int) {
 		for ; ; pages++ {
 			at := ""
@@ -148,11 +158,11 @@ func TestAdminListsMessagesOfUsers(t *testing.T) {
 		}
 	}
 	forward, pages := search("userID=alice", "after", 0)
-	if !slices.Equal(forward, []string{"a0", "a1", "a2", "a3"}) || pages != 3 {
+	if !slices.Equal(forward, []string{"a0", "a1", "a2", "a3", "a4"}) || pages != 3 {
 		t.Errorf("forward in %d pages: %q", pages, forward)
 	}
-	backward, pages := search("userID=alice&limit=2", "before", 0)
-	if !slices.Equal(backward, []string{"a3", "a2", "a1", "a0"}) || pages != 4 {
+	backward, pages := search("userID=alice&limit=1", "before", 0)
+	if !slices.Equal(backward, []string{"a4", "a3", "a2", "a1", "a0"}) || pages < 5 {
 		t.Errorf("backward in %d pages: %q", pages, backward)
 	}
 	if none, _ := search("userID=nobody", "before", 0); len(none) > 0 {
@@ -163,7 +173,7 @@ func TestAdminListsMessagesOfUsers(t *testing.T) {
 		t.Errorf("messages of an earlier year: %q", none)
 	}
 	now := "&from=" + url.QueryEscape(time.Now().Add(-time.Hour).Format(time.RFC3339))
-	if recent, _ := search("userID=alice"+now, "after", 0); len(recent) != 4 {
+	if recent, _ := search("userID=alice"+now, "after", 0); len(recent) != 5 {
 		t.Errorf("messages of the last hour: %q", recent)
 	}
 	for query, pointer := range map[string]string{"userID=%20b": "query/userID userID", "userID=a&seq=1": "query/userID exclusive", "userID=a&userID=b": "query/userID duplicate"} {

@@ -79,9 +79,9 @@ func TestBroadcast(t *testing.T) {
 	admin.call("DELETE", missing, nil).refused(http.StatusNotFound, "broadcast_not_found")
 	admin.call("GET", "/v1/admin/broadcasts/x", nil).invalid("path/broadcastID", "uuid")
 	for want, change := range map[string]object{
-		"/prefix roomID":           {"prefix": ""},
-		"/prefix  roomID":          {"prefix": " x"},
-		"/prefix   roomID":         {"prefix": strings.Repeat("x", 129)},
+		"/prefix min":              {"prefix": ""},
+		"/prefix roomID":           {"prefix": " x"},
+		"/prefix max":              {"prefix": strings.Repeat("x", 129)},
 		"/message/kind forbidden":  {"message": object{"kind": "command", "data": "AAH/"}},
 		"/message/kind  forbidden": {"message": object{"kind": "barrage", "text": "x"}},
 		"/message/to forbidden":    {"message": object{"kind": "text", "text": "x", "to": []string{"bob"}}},

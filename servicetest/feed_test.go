@@ -530,6 +530,9 @@ func TestFeedOfCommands(t *testing.T) {
 	}
 	for _, want := range []room.Message{command(roomPath("lobby", "/messages")), command(peerPath("bob"))} {
 		e := feed.next()
+		for e.Type == string(room.TypeRoomCreated) || e.Type == string(room.TypeMembersJoined) {
+			start, e = feed.id, feed.next() // older transactions of other databases held the feed back
+		}
 		got := decoded[room.MessagesReceived](feed).MessageList
 		if len(got) != 1 || !cmp.Equal(got[0], want) || e.ID != "" || feed.id != start {
 			t.Errorf("at %q, the feed delivered %s %+v, want %+v", e.ID, e.Type, got, want)
@@ -537,7 +540,7 @@ func TestFeedOfCommands(t *testing.T) {
 	}
 	sent := alice.send("lobby", "stored")
 	for _, s := range []*stream{feed, without} {
-		if got := expect[room.MessagesReceived](s).MessageList; len(got) != 1 || got[0].ID != sent.ID {
+		if got := skipTo[room.MessagesReceived](s).MessageList; len(got) != 1 || got[0].ID != sent.ID {
 			t.Errorf("the feed delivered %+v, want %+v", got, sent)
 		}
 	}
@@ -545,7 +548,7 @@ func TestFeedOfCommands(t *testing.T) {
 	command(roomPath("lobby", "/messages"))
 	again := s.admin().open("/v1/admin/events?include=commands", resume(feed.id))
 	expect[room.FeedReady](again)
-	if last := alice.send("lobby", "last"); expect[room.MessagesReceived](again).MessageList[0].ID != last.ID {
+	if last := alice.send("lobby", "last"); skipTo[room.MessagesReceived](again).MessageList[0].ID != last.ID {
 		t.Errorf("a command from before the feed was delivered: %+v", again.last)
 	}
 }

@@ -259,8 +259,13 @@ func (s *Store) repairFeed(ctx context.Context) error {
 		}
 		var b pgx.Batch
 		for _, position := range []struct{ table, column string }{
-			{"events", "xact"}, {"rooms", "created_xact"}, {"logs", "last_xact"}, {"rooms", "destroyed_xact"}, {"feed_trimmed", "xact"},
-			{"user_events", "xact"}, {"user_events_trimmed", "xact"},
+			{"events", "xact"},
+			{"rooms", "created_xact"},
+			{"logs", "last_xact"},
+			{"rooms", "destroyed_xact"},
+			{"feed_trimmed", "xact"},
+			{"user_events", "xact"},
+			{"user_events_trimmed", "xact"},
 		} {
 			b.Queue("UPDATE "+position.table+" SET "+position.column+" = pg_current_xact_id() WHERE "+position.column+" >= $1", next)
 		}
