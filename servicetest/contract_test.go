@@ -93,6 +93,7 @@ func TestContractEnums(t *testing.T) {
 		{"PresenceMode", "PresenceMode", nil},
 		{"MemberEvents", "MemberEvents", nil},
 		{"MemberState", "MemberState", nil},
+		{"StatusState", "StatusState", nil},
 		{"ConnectionStateChangedEvent.event", "ConnectionEvent", nil},
 		{"RoomResetEvent.reason", "ResetReason", nil},
 		{"FeedReadyEvent.reason", "ResetReason", []string{"cursorInvalid"}}, // rejected with an error
