@@ -58,3 +58,36 @@ test('an upload fails if its file cannot be read, and waits for no connection', 
   await expect(uploading).rejects.toMatchObject({ code: 'file_unreadable' });
   expect(onInterrupted).not.toHaveBeenCalled();
 });
+
+test('downloads use the signed URL, without the session key', async () => {
+  const server = await TestServer.start();
+  const parlor = await login(server);
+  const getMedia = async () => {
+    const reply = { media, signedURL: '/file?signature=x', expiresAt: '2026-11-22T16:00:00.000Z' };
+    (await server.next('GET', `/v1/media/${mediaID}`)).reply(200, reply);
+  };
+  const downloading = parlor.downloadMedia(mediaID);
+  await getMedia();
+  const call = await server.next('GET', '/file');
+  expect(call.url.search).toBe('?signature=x');
+  expect(call.header('Authorization')).toBeUndefined();
+  call.response.writeHead(200).end('hello');
+  expect(await (await downloading).text()).toBe('hello');
+
+  const asking = parlor.headMedia(mediaID);
+  await getMedia();
+  (await server.next('HEAD', '/file')).response.writeHead(200, { ETag: '"e"' }).end();
+  expect((await asking).get('ETag')).toBe('"e"');
+
+  const cut = expect(parlor.downloadMedia(mediaID)).rejects.toMatchObject({ code: 'network_error' });
+  await getMedia();
+  const half = await server.next('GET', '/file');
+  half.response.writeHead(200, { 'Content-Length': '5' }).write('hel');
+  setImmediate(() => half.cut());
+  await cut;
+
+  const refused = expect(parlor.downloadMedia(mediaID)).rejects.toMatchObject({ code: 'media_url_refused', status: 403 });
+  await getMedia();
+  (await server.next('GET', '/file')).refuse(403, 'media_url_refused');
+  await refused;
+});
