@@ -399,7 +399,16 @@ func TestConversationsOfALargeInbox(t *testing.T) {
 // and for those who did not.
 func TestRecalledMessagesAreNotUnread(t *testing.T) {
 	t.Parallel()
-	for _, asked := range []bool{true, false} {
+	for _, c := range []struct {
+		asked, kept bool // kept: a later message keeps the conversation
+		left        int
+		want        [2]string
+	}{
+		{true, false, 1, [2]string{"0", "3 bob:3/four"}},
+		{false, false, 1, [2]string{"0", "3 bob:3/four"}},
+		{true, true, 2, [2]string{"1 bob:1/kept", "4 bob:4/four"}},
+		{false, true, 2, [2]string{"1 bob:1/kept", "4 bob:4/four"}},
+	} {
 		f := setup(t, store.Options{PeerRetention: time.Hour})
 		begin := f.clock.Now().Truncate(time.Millisecond)
 		login := func(user string) room.Session {
@@ -413,13 +422,17 @@ func TestRecalledMessagesAreNotUnread(t *testing.T) {
 		check := func(what, want string) {
 			t.Helper()
 			if got := summary(allConversations(t, f, alice, 10)); got != want {
-				t.Errorf("asked before: %t; %s: got %s, want %s", asked, what, got, want)
+				t.Errorf("%+v; %s: got %s, want %s", c, what, got, want)
 			}
 		}
 		f.clock.set(begin)
 		recalled := postPeer(t, f, bob, "alice", textDraft("recalled"))
-		if asked {
-			check("a message", "1 bob:1/recalled")
+		f.clock.advance(2 * time.Second)
+		if c.kept {
+			postPeer(t, f, bob, "alice", textDraft("kept"))
+		}
+		if c.asked { // the messages are counted, and their recall is not yet
+			allConversations(t, f, alice, 10)
 		}
 		f.clock.advance(time.Minute)
 		if err := f.RecallPeer(t.Context(), as(bob), "bob", "alice", recalled.ID); err != nil {
@@ -427,13 +440,13 @@ func TestRecalledMessagesAreNotUnread(t *testing.T) {
 		}
 		f.clock.set(begin.Add(time.Hour + time.Second))
 		sweep(t, f)
-		if n := query[int](t, f, "SELECT count(*) FROM events WHERE generation = $1", alice.Inbox); n != 1 {
-			t.Fatalf("%d events are left, want the recall", n)
+		if n := query[int](t, f, "SELECT count(*) FROM events WHERE generation = $1", alice.Inbox); n != c.left {
+			t.Fatalf("%+v: %d events are left", c, n)
 		}
-		check("the recall of an expired message", "0")
+		check("the recall of an expired message", c.want[0])
 		two, three := postPeer(t, f, bob, "alice", textDraft("two")), postPeer(t, f, bob, "alice", textDraft("three"))
 		postPeer(t, f, bob, "alice", textDraft("four"))
-		check("three messages", "3 bob:3/four")
+		check("three messages", c.want[1])
 		if err := f.RecallPeer(t.Context(), as(bob), "bob", "alice", two.ID); err != nil {
 			t.Fatal(err)
 		}
