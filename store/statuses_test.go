@@ -169,7 +169,7 @@ func TestStatuses(t *testing.T) {
 	seen = f.clock.Now()
 	end(f.Store, phone)
 	expect(0, room.StatusLoggedOut, "bob=loggedOut!")
-	phone = login("bob")
+	login("bob")
 	expect(0, room.StatusOnline, "bob=online!")
 	if _, err := f.KickUser(t.Context(), admin, "bob", ""); err != nil {
 		t.Fatal(err)
