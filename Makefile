@@ -78,6 +78,10 @@ clients: ## Let 32 clients make random calls for SECONDS (120), and check the in
 	@scripts/setup.sh postgres
 	MANY_CLIENTS_SECONDS=$(SECONDS) go test -race -count=1 -timeout 0 -v -run '^TestManyClients' ./store
 
+.PHONY: clients
+clients: ## Check that generators make clients from openapi.yaml that compile
+	clients/generators/compile.sh
+
 .PHONY: contract
 contract: ## Check the server against openapi.yaml
 	@scripts/setup.sh postgres
