@@ -199,7 +199,18 @@ func TestContractLimits(t *testing.T) {
 	t.Parallel()
 	doc := loadContract(t)
 	schema := func(name string) *openapi3.Schema { return doc.Components.Schemas[name].Value }
-	property := func(name, property string) *openapi3.Schema { return schema(name).Properties[property].Value }
+	// property returns a property of a schema, or of the first one that has it in a union.
+	property := func(name, property string) *openapi3.Schema {
+		for _, variant := range append(openapi3.SchemaRefs{{Value: schema(name)}}, schema(name).OneOf...) {
+			for _, part := range append(openapi3.SchemaRefs{variant}, variant.Value.AllOf...) {
+				if found := part.Value.Properties[property]; found != nil {
+					return found.Value
+				}
+			}
+		}
+		t.Fatalf("%s has no property %s", name, property)
+		return nil
+	}
 	parameter := func(path, name string) *openapi3.Schema {
 		return doc.Paths.Find(path).Get.Parameters.GetByInAndName("query", name).Schema.Value
 	}
@@ -231,6 +242,9 @@ func TestContractLimits(t *testing.T) {
 		{"member timeout", room.MaxMemberTimeout.Seconds(), *schema("MemberTimeout").Max},
 		{"users kicked at once", room.MaxKicked, *property("KickRequest", "userIDs").MaxItems},
 		{"admin's reason", room.MaxReasonBytes, schema("OperatorReason").Extensions["x-maxBytes"]},
+		{"avatar URL", room.MaxAvatarURLBytes, schema("AvatarURL").Extensions["x-maxBytes"]},
+		{"a user's extended data", room.MaxUserExtendedDataBytes, schema("UserExtendedData").Extensions["x-maxBytes"]},
+		{"users queried at once", maxMemberLookup, *parameter("/v1/users", "userID").MaxItems},
 		{"ban", room.MaxBan.Seconds(), *property("KickRequest", "banSeconds").Max},
 		{"room page", maxRoomPage, *parameter("/v1/admin/rooms", "limit").Max},
 		{"default room page", defaultRoomPage, parameter("/v1/admin/rooms", "limit").Default},
