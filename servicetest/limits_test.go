@@ -126,7 +126,7 @@ func TestRateLimitsPerUser(t *testing.T) {
 		hourly := func(n int) handlers.Rate { return handlers.Rate{Count: n, Window: time.Hour} }
 		c.api.Rates = handlers.Rates{
 			Messages: hourly(3), Barrage: hourly(3), BarrageBytes: hourly(8192), Logins: hourly(3),
-			RoomsCreated: hourly(2), Joins: hourly(8), Attributes: hourly(2), InboxChanges: hourly(2), Statuses: hourly(2),
+			RoomsCreated: hourly(2), Joins: hourly(8), Attributes: hourly(2), InboxChanges: hourly(2), Statuses: hourly(2), Profiles: hourly(2),
 		}
 		c.api.Limited = func(limit handlers.Limit, _ netip.Prefix) {
 			mu.Lock()
@@ -187,7 +187,20 @@ func TestRateLimitsPerUser(t *testing.T) {
 	alice.call("PUT", "/v1/blocks/bob", nil).is(http.StatusNoContent)
 	phone.call("DELETE", "/v1/blocks/bob", nil).is(http.StatusNoContent)
 	tooFast(alice.call("PUT", "/v1/blocks/bob", nil), "too_many_inbox_changes", "inboxChanges")
-	tooFast(phone.call("DELETE", "/v1/blocks/bob", nil), "too_many_inbox_changes", "inboxChanges")
+	for _, call := range []struct {
+		method, path string
+		body         any
+	}{
+		{"DELETE", "/v1/blocks/bob", nil},
+		{"POST", "/v1/conversations/bob/read", object{"seq": 1}},
+		{"DELETE", "/v1/conversations/bob", nil},
+		{"POST", "/v1/inbox/read", nil},
+	} {
+		tooFast(phone.call(call.method, call.path, call.body), "too_many_inbox_changes", "inboxChanges")
+	}
+	alice.call("PATCH", "/v1/profile", object{"userName": "Alice"}).is(http.StatusOK)
+	phone.call("PATCH", "/v1/profile", object{"userName": "Alice A."}).is(http.StatusOK)
+	tooFast(alice.call("PATCH", "/v1/profile", object{"userName": "Alice B."}), "too_many_profile_changes", "profiles")
 	alice.call("PUT", "/v1/status", object{"customStatus": "1"}).is(http.StatusNoContent)
 	subscription := object{"userIDs": []string{"bob"}, "durationSeconds": 60}
 	phone.call("POST", "/v1/status-subscriptions", subscription).is(http.StatusOK)
@@ -224,7 +237,7 @@ func TestRateLimitsPerUser(t *testing.T) {
 	defer mu.Unlock()
 	for limit, n := range map[handlers.Limit]int{
 		handlers.LimitLogins: 2, handlers.LimitRoomsCreated: 3, handlers.LimitJoins: 6, handlers.LimitAttributes: 3,
-		handlers.LimitInboxChanges: 2, handlers.LimitStatuses: 3,
+		handlers.LimitInboxChanges: 5, handlers.LimitStatuses: 3, handlers.LimitProfiles: 1,
 		handlers.LimitMessages: 3, handlers.LimitBarrage: 1, handlers.LimitBarrageBytes: 1,
 	} {
 		if met[limit] != n {
