@@ -19,24 +19,25 @@ func TestBlocks(t *testing.T) {
 	}
 	block := func(f room.BlockFacts) (room.Inbox, room.Change, error) { return in.Block("alice", "bob", f, now) }
 	unblock := func(f room.BlockFacts) (room.Inbox, room.Change, error) { return in.Unblock("bob", f, now) }
-	for name, c := range map[string]struct {
+	for _, c := range []struct {
+		name   string
 		do     func(room.BlockFacts) (room.Inbox, room.Change, error)
 		facts  room.BlockFacts
 		events []room.Event
 		err    error
 	}{
-		"block":                 {block, room.BlockFacts{Exists: true, Blocks: room.MaxBlocks - 1}, changed(true), nil},
-		"block again":           {block, room.BlockFacts{Exists: true, Blocked: true, Blocks: room.MaxBlocks}, nil, nil},
-		"block a deleted user":  {block, room.BlockFacts{Blocked: true}, nil, nil},
-		"block nobody":          {block, room.BlockFacts{}, nil, room.ErrUserNotFound},
-		"block one more":        {block, room.BlockFacts{Exists: true, Blocks: room.MaxBlocks}, nil, room.ErrTooManyBlocks},
-		"unblock":               {unblock, room.BlockFacts{Blocked: true}, changed(false), nil},
-		"unblock another user":  {unblock, room.BlockFacts{Exists: true}, nil, room.ErrBlockNotFound},
-		"block oneself instead": {func(f room.BlockFacts) (room.Inbox, room.Change, error) { return in.Block("bob", "bob", f, now) }, room.BlockFacts{Exists: true}, nil, room.ErrBlockSelf},
+		{"block", block, room.BlockFacts{Exists: true, Blocks: room.MaxBlocks - 1}, changed(true), nil},
+		{"block again", block, room.BlockFacts{Exists: true, Blocked: true, Blocks: room.MaxBlocks}, nil, nil},
+		{"block a deleted user", block, room.BlockFacts{Blocked: true}, nil, nil},
+		{"block nobody", block, room.BlockFacts{}, nil, room.ErrUserNotFound},
+		{"block one more", block, room.BlockFacts{Exists: true, Blocks: room.MaxBlocks}, nil, room.ErrTooManyBlocks},
+		{"unblock", unblock, room.BlockFacts{Blocked: true}, changed(false), nil},
+		{"unblock another user", unblock, room.BlockFacts{Exists: true}, nil, room.ErrBlockNotFound},
+		{"block oneself instead", func(f room.BlockFacts) (room.Inbox, room.Change, error) { return in.Block("bob", "bob", f, now) }, room.BlockFacts{Exists: true}, nil, room.ErrBlockSelf},
 	} {
 		after, change, err := c.do(c.facts)
 		if diff := cmp.Diff(c.events, change.Events); !errors.Is(err, c.err) || diff != "" || after.LastSeq != in.LastSeq+room.Seq(len(c.events)) {
-			t.Errorf("%s: got %v, last seq %d; events (-want +got):\n%s", name, err, after.LastSeq, diff)
+			t.Errorf("%s: got %v, last seq %d; events (-want +got):\n%s", c.name, err, after.LastSeq, diff)
 		}
 	}
 	admin := room.PeerSend{Sender: room.Sender{Actor: room.Actor{Kind: room.ActorAdmin}, User: room.User{ID: "alice"}}, Peer: "bob", Draft: sentDraft}

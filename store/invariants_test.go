@@ -209,7 +209,7 @@ func randomStep(
 		return err
 	case 30:
 		d := textDraft("for some")
-		if random.IntN(2) == 0 {
+		if len(files) > 0 && random.IntN(2) == 0 {
 			d = fileDraft(files[random.IntN(len(files))])
 		}
 		d.To = []room.UserID{someone}
