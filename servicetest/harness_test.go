@@ -516,6 +516,18 @@ func (l *logBuffer) count(text string) int {
 	return strings.Count(l.text.String(), text)
 }
 
+// failures returns the lines about calls that the server was not able to answer.
+func (l *logBuffer) failures() (lines string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for line := range strings.Lines(l.text.String()) {
+		if strings.Contains(line, `"status":5`) || strings.Contains(line, `"level":"WARN"`) {
+			lines += line
+		}
+	}
+	return lines
+}
+
 // check fails the test if the log contains a secret or, unless allowErrors is set, an internal
 // error.
 func (l *logBuffer) check(t testing.TB, allowErrors bool) {

@@ -254,6 +254,9 @@ func (w *walker) check(call sample, want answer, before []string) {
 		}
 		if got.StatusCode != want.status || code != want.code {
 			w.Errorf("%s: got status %d %s, want %d %s: %s", call, got.StatusCode, code, want.status, want.code, got.body)
+			if got.StatusCode >= http.StatusInternalServerError {
+				w.Log(w.log.failures())
+			}
 		}
 	}
 	after := w.scene.tables()
