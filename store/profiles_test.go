@@ -176,7 +176,10 @@ func TestProfilesUnderConcurrency(t *testing.T) {
 	f := setup(t, store.Options{SessionsPerUser: 100, Defaults: defaults(func(c *room.Config) { c.Presence = room.PresenceBatched })})
 	enter(t, f, newSession(t, f.Store, "host"), "room0")
 	const workers, steps = 8, 40
-	var working sync.WaitGroup
+	var (
+		working  sync.WaitGroup
+		sweeping sync.Mutex // a process sweeps from one goroutine
+	)
 	for i := range workers {
 		user := room.UserID(fmt.Sprint("user", i/4))
 		session := newSession(t, f.Store, string(user))
@@ -196,7 +199,9 @@ func TestProfilesUnderConcurrency(t *testing.T) {
 				case 3:
 					err = f.LeaveRoom(t.Context(), as(session), id)
 				case 4:
+					sweeping.Lock()
 					err = f.Sweep(t.Context())
+					sweeping.Unlock()
 				default:
 					_, _, err = f.EnterRoom(t.Context(), as(session), id, room.RoomOptions{})
 				}

@@ -23,8 +23,9 @@ const (
 // Sweep does what is due by the database's clock. It detaches the sessions of dead nodes, ends
 // sessions whose token has expired, removes members whose session was detached for memberTimeout,
 // flushes batched presence, publishes which members are reconnecting and the statuses of users,
-// destroys rooms that are due, trims logs and inboxes, and purges old rows. Any number of processes may sweep, because due rows are locked with SKIP LOCKED. One
-// process calls Sweep from one goroutine only, about once a second.
+// destroys rooms that are due, trims logs and inboxes, and purges old rows. Any number of processes
+// may sweep, because due rows are locked with SKIP LOCKED. One process calls Sweep from one goroutine
+// only, about once a second.
 func (s *Store) Sweep(ctx context.Context) error {
 	if _, err := s.clock.read(ctx, s.pool); err != nil {
 		return err
