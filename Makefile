@@ -73,8 +73,8 @@ chaos: web ## Kill and freeze one and three servers and their database under loa
 	@scripts/setup.sh postgres
 	CHAOS_SECONDS=$(SECONDS) CHAOS_SEED=$(SEED) go test -count=1 -timeout 0 -parallel 1 -v -run '^TestChaos$$' ./cmd/parlor
 
-.PHONY: clients
-clients: ## Let 32 clients make random calls for SECONDS (120), and check the invariants of the database
+.PHONY: stress
+stress: ## Let 32 clients make random calls for SECONDS (120), and check the invariants of the database
 	@scripts/setup.sh postgres
 	MANY_CLIENTS_SECONDS=$(SECONDS) go test -race -count=1 -timeout 0 -v -run '^TestManyClients' ./store
 
