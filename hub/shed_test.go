@@ -95,3 +95,30 @@ func TestShedOrder(t *testing.T) {
 		t.Errorf("%d frames were counted as shed", shed)
 	}
 }
+
+// TestBlockedClientQueuesLittleBarrage: a client that blocks in the middle of many gathered messages
+// has no more than one write of them in its queue.
+func TestBlockedClientQueuesLittleBarrage(t *testing.T) {
+	t.Parallel()
+	s := newTestHub(t, overServe, Options{Workers: 1})
+	s.join("alice", 1)
+	s.appendAndPublish(1, 1)
+	stream := s.open("alice")
+	out := &blockedSink{open: true}
+	start := s.streamStart("alice", cursorAt(1, 1))
+	done := make(chan struct{})
+	stream.worker.do(func() {
+		defer close(done)
+		stream.start(start, out)
+		out.open = false
+		frames := make([]*Frame, 100)
+		for i := range frames {
+			frames[i] = &Frame{log: 1, data: make([]byte, 8<<10)}
+		}
+		stream.deliver(1, frames)
+		if queued := stream.queuedBytes + len(stream.unsent); queued > chunkBytes+8<<10 {
+			t.Errorf("%d bytes are queued", queued)
+		}
+	})
+	<-done
+}

@@ -15,8 +15,8 @@ const (
 	maxQueuedBytes = 1 << 20
 	// defaultWriteTimeout is how long a client may read nothing at all, unless Options set it.
 	defaultWriteTimeout = 10 * time.Second
-	// maxRun is how many frames are taken at once. If the client blocks in the middle, no more than
-	// these are queued before ephemeral events are shed.
+	// maxRun is how many frames are taken at once, unless they fill a write before. If the client
+	// blocks in the middle, no more than these are queued before ephemeral events are shed.
 	maxRun = 128
 	// chunkBytes is about how much is sent in one write.
 	chunkBytes = 64 << 10
@@ -103,11 +103,13 @@ func (s *Stream) next(logID room.LogID, frames []*Frame) (take, rest []*Frame) {
 		return nil, nil
 	}
 	sub := &s.subscriptions[i]
+	bytes := 0 // of the frames before f
 	for n, f := range frames {
 		switch {
-		case n == maxRun, n > 0 && f.seq == 0 && s.blocked():
+		case n == maxRun, bytes >= chunkBytes, n > 0 && f.seq == 0 && s.blocked():
 			return frames[:n], frames[n:]
 		case f.seq == 0 && s.takesEphemeral(f), f.seq > 0 && sub.live && f.seq == sub.sentSeq+1:
+			bytes += len(f.data)
 			if f.seq > 0 {
 				sub.sentSeq = f.seq
 			}
