@@ -2,6 +2,7 @@ package servicetest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -276,7 +277,8 @@ func (s *clockedService) advanceUntil(d time.Duration, what string, until func()
 	s.Helper()
 	s.clockOffset.Add(int64(d))
 	eventually(s, what, func() bool {
-		if err := s.store.Sweep(context.Background()); err != nil {
+		// As in a server, a sweep that fails on a busy machine is followed by another one.
+		if err := s.store.Sweep(context.Background()); err != nil && !errors.Is(err, room.ErrUnavailable) {
 			s.Error(err)
 		}
 		return until()

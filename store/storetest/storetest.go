@@ -4,6 +4,7 @@ package storetest
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"net/url"
@@ -18,6 +19,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"parlor/localpg"
+	"parlor/room"
 	"parlor/store"
 )
 
@@ -69,6 +71,10 @@ func Open(t testing.TB, address string, opts store.Options) *store.Store {
 		opts.DatabaseNow = func(time.Time) time.Time { return now() }
 	}
 	s, err := store.Open(context.Background(), address, opts)
+	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, room.ErrUnavailable) {
+		t.Logf("open the store again: %v", err) // the machine is busy
+		s, err = store.Open(context.Background(), address, opts)
+	}
 	if err != nil {
 		t.Fatalf("open the store: %v", err)
 	}
