@@ -19,7 +19,6 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"parlor/localpg"
-	"parlor/room"
 	"parlor/store"
 )
 
@@ -71,7 +70,7 @@ func Open(t testing.TB, address string, opts store.Options) *store.Store {
 		opts.DatabaseNow = func(time.Time) time.Time { return now() }
 	}
 	s, err := store.Open(context.Background(), address, opts)
-	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, room.ErrUnavailable) {
+	if errors.Is(err, context.DeadlineExceeded) {
 		t.Logf("open the store again: %v", err) // the machine is busy
 		s, err = store.Open(context.Background(), address, opts)
 	}
