@@ -2,7 +2,6 @@ package handlers
 
 import (
 	"bytes"
-	"cmp"
 	"io/fs"
 	"net/http"
 	"strings"
@@ -53,7 +52,10 @@ func (a *api) sdk(w http.ResponseWriter, r *http.Request) error {
 
 // contract returns the contract with the path prefix of this server.
 func (a *api) contract() []byte {
-	return bytes.Replace(a.Contract, []byte("servers:\n  - url: /\n"), []byte("servers:\n  - url: "+cmp.Or(a.links.prefix, "/")+"\n"), 1)
+	if a.links.prefix == "" {
+		return a.Contract
+	}
+	return bytes.Replace(a.Contract, []byte("servers:\n  - url: /\n"), []byte("servers:\n  - url: "+a.links.prefix+"\n"), 1)
 }
 
 // document serves a text that is part of the program. Its modification time is the start of the

@@ -71,8 +71,11 @@ func operation(r *http.Request) (route *routers.Route, parameters map[string]str
 	sent := strings.Split(r.URL.EscapedPath(), "/")
 	for path, item := range openapi().Paths.Map() {
 		matched, ok := matchPath(strings.Split(path, "/"), sent)
+		if !ok {
+			continue
+		}
 		// If several paths match, the one with fewer parameters wins, as in the router.
-		if op := item.Operations()[r.Method]; ok && op != nil && (!found || len(matched) < len(parameters)) {
+		if op := item.Operations()[r.Method]; op != nil && (!found || len(matched) < len(parameters)) {
 			route = &routers.Route{
 				Spec: openapi(), Path: path, PathItem: item, Method: r.Method, Operation: op,
 			}

@@ -182,7 +182,10 @@ func (s *slot) missing() string {
 func (m *model) next(s *slot) (event, bool) {
 	select {
 	case e, ok := <-s.stream.events:
-		return e, ok
+		if !ok {
+			return event{}, false
+		}
+		return *e, true
 	case <-time.After(m.waitTimeout):
 		m.t.Fatalf("timed out waiting for an event of %s, missing events: %s", s.name, s.missing())
 		panic("unreachable")

@@ -145,9 +145,11 @@ func breaksLine(c rune) bool { return c < ' ' || c == '\u0085' || c == '\u2028' 
 
 // stream is an open event stream. Events are checked against the contract as they are read.
 type stream struct {
-	t        testing.TB
-	reply    *http.Response
-	events   chan event // closed by the reading goroutine when the stream ends
+	t     testing.TB
+	reply *http.Response
+	// events is closed by the reading goroutine when the stream ends. It has room for all events that
+	// a test leaves unread. They are pointers, because each of hundreds of streams has that room.
+	events   chan *event
 	comments atomic.Int64
 	// last is the newest event that the test has received, and id is the newest cursor.
 	last event
@@ -159,7 +161,7 @@ type stream struct {
 
 // read reads a stream in the background until the stream or the test ends.
 func read(t testing.TB, reply *http.Response) *stream {
-	s := &stream{t: t, reply: reply, events: make(chan event, 10_000), disconnected: make(chan struct{})}
+	s := &stream{t: t, reply: reply, events: make(chan *event, 10_000), disconnected: make(chan struct{})}
 	ended := make(chan struct{})
 	operationID := ""
 	if route, _, ok := operation(reply.Request); ok {
@@ -172,7 +174,7 @@ func read(t testing.TB, reply *http.Response) *stream {
 			if err := e.check(operationID); err != nil {
 				t.Error(err)
 			}
-			s.events <- e
+			s.events <- &e
 		}, func(int) {}, func() { s.comments.Add(1) })
 		select {
 		case <-s.disconnected:
@@ -205,11 +207,11 @@ func (s *stream) next() event {
 		if !ok {
 			s.t.Fatalf("the stream ended unexpectedly after %s %s", s.last.Type, s.last.Data)
 		}
-		s.last = e
+		s.last = *e
 		if e.ID != "" {
 			s.id = e.ID
 		}
-		return e
+		return *e
 	case <-time.After(waitTimeout):
 		s.t.Fatalf("timed out waiting for the event after %s %s", s.last.Type, s.last.Data)
 	}

@@ -298,10 +298,10 @@ func (w *walker) receivedStates() []room.RoomStateChanged {
 	for {
 		select {
 		case e, open := <-w.stream.events:
-			if !open || fenceEnds(e) {
+			if !open || fenceEnds(*e) {
 				return all
 			}
-			if changed, ok := w.change(e); ok {
+			if changed, ok := w.change(*e); ok {
 				all = append(all, changed)
 			}
 		case <-time.After(waitTimeout):
