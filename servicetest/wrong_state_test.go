@@ -125,13 +125,10 @@ func TestEveryCallInEveryState(t *testing.T) {
 		sessions = map[room.SessionTransition]bool{}
 		rooms    = map[room.RoomTransition]bool{}
 	)
-	working := make(chan struct{}, 2) // each scenario makes hundreds of calls, and more at once would only wait
 	t.Run("ways", func(t *testing.T) {
 		for _, at := range scenarios {
 			t.Run(at.name, func(t *testing.T) {
 				t.Parallel()
-				working <- struct{}{}
-				defer func() { <-working }()
 				s := newClockedService(t)
 				w := s.newWalker()
 				at.run(w)
@@ -251,11 +248,6 @@ func (w *walker) check(call sample, want answer, before []string) {
 		w.listen()
 	} else {
 		got := call.by(w.client, nil)
-		if got.StatusCode == http.StatusServiceUnavailable && slices.Equal(before, w.scene.tables()) {
-			// The machine was so busy that a transaction took too long, and was not committed.
-			w.Log(w.log.failures())
-			got = call.by(w.client, nil)
-		}
 		code := ""
 		if want.code != "" && got.StatusCode >= http.StatusBadRequest {
 			code = as[problem](got).Code

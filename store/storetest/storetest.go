@@ -4,7 +4,6 @@ package storetest
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"net/url"
@@ -70,10 +69,6 @@ func Open(t testing.TB, address string, opts store.Options) *store.Store {
 		opts.DatabaseNow = func(time.Time) time.Time { return now() }
 	}
 	s, err := store.Open(context.Background(), address, opts)
-	if errors.Is(err, context.DeadlineExceeded) {
-		t.Logf("open the store again: %v", err) // the machine is busy
-		s, err = store.Open(context.Background(), address, opts)
-	}
 	if err != nil {
 		t.Fatalf("open the store: %v", err)
 	}
