@@ -98,8 +98,8 @@ func (s *shard) schedule(stored bool) {
 	}
 }
 
-// gathered schedules the shard when its wait is over. If the timer fired just before it was set
-// anew, gathered is called once too often, and then does nothing or ends the wait early.
+// gathered schedules the shard when its wait is over. A timer that fires just before it is set again
+// calls gathered once more than needed. That call does nothing, or ends the wait early.
 func (s *shard) gathered() {
 	s.topic.mu.Lock()
 	defer s.topic.mu.Unlock()

@@ -24,10 +24,9 @@ func (p *blockedSink) write(b []byte) (int, error) {
 
 func (p *blockedSink) close() {}
 
-// TestShedOrder fills the queue of a blocked stream step by step, and checks which messages are
-// still queued and which are shed.
-func TestShedOrder(t *testing.T) {
-	t.Parallel()
+// blockableStream returns a live stream in the room of log 1, and its sink, which is open.
+func blockableStream(t *testing.T) (*Stream, *blockedSink) {
+	t.Helper()
 	s := newTestHub(t, overServe, Options{Workers: 1})
 	s.join("alice", 1)
 	s.appendAndPublish(1, 1)
@@ -45,6 +44,14 @@ func TestShedOrder(t *testing.T) {
 		stream.worker.do(func() { live <- len(stream.subscriptions) == 1 && stream.subscriptions[0].live })
 		return <-live
 	})
+	return stream, out
+}
+
+// TestShedOrder fills the queue of a blocked stream step by step, and checks which messages are
+// still queued and which are shed.
+func TestShedOrder(t *testing.T) {
+	t.Parallel()
+	stream, out := blockableStream(t)
 	encode := func(kind room.MessageKind, priority room.Priority) *Frame {
 		m := room.Message{Content: room.Content{Kind: kind, Text: "x"}, Priority: priority}
 		f, err := encodeEvent(room.Event{Room: "r", Log: 1, Body: room.MessagesReceived{MessageList: []room.Message{m}}})
@@ -91,7 +98,7 @@ func TestShedOrder(t *testing.T) {
 			t.Errorf("behind %d events: %q, want %q", queued, got, want)
 		}
 	}
-	if shed := s.Stats().Shed; shed != 0+1+2+4+5+5+6+6 {
+	if shed := stream.hub.Stats().Shed; shed != 0+1+2+4+5+5+6+6 {
 		t.Errorf("%d frames were counted as shed", shed)
 	}
 }
@@ -100,16 +107,10 @@ func TestShedOrder(t *testing.T) {
 // has no more than one write of them in its queue.
 func TestBlockedClientQueuesLittleBarrage(t *testing.T) {
 	t.Parallel()
-	s := newTestHub(t, overServe, Options{Workers: 1})
-	s.join("alice", 1)
-	s.appendAndPublish(1, 1)
-	stream := s.open("alice")
-	out := &blockedSink{open: true}
-	start := s.streamStart("alice", cursorAt(1, 1))
+	stream, out := blockableStream(t)
 	done := make(chan struct{})
 	stream.worker.do(func() {
 		defer close(done)
-		stream.start(start, out)
 		out.open = false
 		frames := make([]*Frame, 100)
 		for i := range frames {

@@ -190,6 +190,25 @@ func openStream(t testing.TB, f fixture, session room.Session) room.OpenedStream
 	return opened
 }
 
+// streamsOf returns functions that open a stream of a session at a node, and that lose it there.
+func streamsOf(t testing.TB, f fixture) (open, lose func(on *store.Store, s room.Session)) {
+	numbers := map[room.SessionID]int64{}
+	open = func(on *store.Store, s room.Session) {
+		t.Helper()
+		opened, err := on.OpenStream(t.Context(), s.ID, "", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		numbers[s.ID] = opened.StreamNo
+	}
+	lose = func(on *store.Store, s room.Session) {
+		t.Helper()
+		on.Detach(s.ID, numbers[s.ID], f.clock.Now())
+		waitUntil(t, "the session is detached", func() bool { return detached(t, f, s) })
+	}
+	return open, lose
+}
+
 func detached(t testing.TB, f fixture, session room.Session) bool {
 	t.Helper()
 	s, err := f.SessionByID(t.Context(), session.ID)

@@ -42,20 +42,7 @@ func TestMemberStates(t *testing.T) {
 	f := setup(t, store.Options{Defaults: defaults(func(c *room.Config) { c.MemberStates = true })})
 	other := f.otherNode(t)
 	alice, tab, phone := newSession(t, f.Store, "alice"), newSession(t, f.Store, "bob"), newSession(t, f.Store, "bob")
-	streams := map[room.SessionID]int64{}
-	open := func(on *store.Store, s room.Session) {
-		t.Helper()
-		opened, err := on.OpenStream(t.Context(), s.ID, "", nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		streams[s.ID] = opened.StreamNo
-	}
-	lose := func(on *store.Store, s room.Session) {
-		t.Helper()
-		on.Detach(s.ID, streams[s.ID], f.clock.Now())
-		waitUntil(t, "the session is detached", func() bool { return detached(t, f, s) })
-	}
+	open, lose := streamsOf(t, f)
 	var generation room.LogID
 	for _, s := range []room.Session{alice, tab, phone} {
 		open(f.Store, s)

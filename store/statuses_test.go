@@ -55,20 +55,7 @@ func TestStatuses(t *testing.T) {
 	f := setup(t, store.Options{})
 	other := f.otherNode(t)
 	year := f.clock.Now().Add(365 * 24 * time.Hour)
-	streams := map[room.SessionID]int64{}
-	open := func(on *store.Store, s room.Session) {
-		t.Helper()
-		opened, err := on.OpenStream(t.Context(), s.ID, "", nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		streams[s.ID] = opened.StreamNo
-	}
-	lose := func(on *store.Store, s room.Session) {
-		t.Helper()
-		on.Detach(s.ID, streams[s.ID], f.clock.Now())
-		waitUntil(t, "the session is detached", func() bool { return detached(t, f, s) })
-	}
+	open, lose := streamsOf(t, f)
 	login := func(user string) room.Session { return newSessionUntil(t, f.Store, user, year) }
 	alice := login("alice")
 	inbox := openStream(t, f, alice).Inbox.Log
@@ -175,7 +162,7 @@ func TestStatuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	expect(0, room.StatusOffline, "bob=offline!")
-	// What is known of ended sessions outlasts their rows.
+	// The rows of ended sessions are deleted, and the statuses stay.
 	query[int](t, f, "WITH old AS (UPDATE sessions SET ended_at = ended_at - interval '25 hours' WHERE user_id = 'bob' RETURNING 1) SELECT count(*) FROM old")
 	expect(0, room.StatusOffline)
 	if n := query[int](t, f, "SELECT count(*) FROM sessions WHERE user_id = 'bob'"); n != 0 {
@@ -313,7 +300,7 @@ func TestStatusSubscriptionLimit(t *testing.T) {
 	if errs := []error{<-done, <-done}; errors.Is(errs[0], room.ErrStatusLimit) == errors.Is(errs[1], room.ErrStatusLimit) || count() != limit {
 		t.Errorf("two calls: %v; there are %d subscriptions", errs, count())
 	}
-	// What is there can be extended, and what has expired does not count.
+	// A subscription that exists can be extended, and an expired one does not count.
 	list, err := f.StatusSubscriptions(t.Context(), "alice", "", limit)
 	if err != nil || len(list) != limit {
 		t.Fatalf("%d subscriptions, %v", len(list), err)
