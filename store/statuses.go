@@ -321,7 +321,7 @@ func (s *Store) insertSubscriptions(
 }
 
 // lockSubscriptions locks the list of a user's subscriptions.
-const lockSubscriptions = "SELECT pg_advisory_xact_lock(hashtextextended($1, 4))"
+const lockSubscriptions = "SELECT pg_advisory_xact_lock(hashtextextended($1, 5))"
 
 // insertWatched inserts watched users, in the order of their IDs, unless they exist.
 func insertWatched(ctx context.Context, tx pgx.Tx, statuses []room.UserStatus) error {
