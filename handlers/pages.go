@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"io/fs"
 	"net/http"
+	"path"
 	"strings"
 	"time"
 
@@ -34,8 +35,8 @@ func (a *api) mountPages(r chi.Router) {
 	get("/sdk/*", a.handle(a.sdk))
 }
 
-// sdk serves the TypeScript SDK, its types, and the chunks that it loads on first use. Only the names
-// of the chunks contain a hash.
+// sdk serves the TypeScript SDK, the APIs of other SDKs below compat/, their types, and the chunks that
+// they load on first use. Only the names of the chunks contain a hash.
 func (a *api) sdk(w http.ResponseWriter, r *http.Request) error {
 	name := chi.URLParam(r, "*")
 	caching := "no-cache"
@@ -44,8 +45,9 @@ func (a *api) sdk(w http.ResponseWriter, r *http.Request) error {
 		caching = immutable
 	case strings.HasSuffix(name, ".d.ts"):
 		w.Header().Set("Content-Type", "application/typescript; charset=utf-8") // the system may say that .ts is a video
+	case strings.HasSuffix(name, ".global.js"): // a classic script, which nothing imports
 	case strings.HasSuffix(name, ".js"):
-		w.Header().Set("X-TypeScript-Types", "./"+strings.TrimSuffix(name, ".js")+".d.ts") // for Deno
+		w.Header().Set("X-TypeScript-Types", "./"+path.Base(strings.TrimSuffix(name, ".js"))+".d.ts") // for Deno
 	}
 	return a.file(w, r, "sdk/"+name, caching)
 }

@@ -65,12 +65,14 @@ var secret = []byte("a secret of at least thirty-two bytes")
 
 // webPages stands in for the built web pages.
 var webPages = fstest.MapFS{
-	"index.html":              {Data: []byte("<!doctype html><title>Parlor</title>")},
-	"docs.html":               {Data: []byte("<!doctype html><title>Contract</title>")},
-	"assets/page.js":          {Data: []byte("export {};\n")},
-	"sdk/parlor.js":           {Data: []byte("export class Parlor {}\n")},
-	"sdk/parlor.d.ts":         {Data: []byte("export declare class Parlor {}\n")},
-	"sdk/chunks/uploads-A.js": {Data: []byte("export class Uploads {}\n")},
+	"index.html":               {Data: []byte("<!doctype html><title>Parlor</title>")},
+	"docs.html":                {Data: []byte("<!doctype html><title>Contract</title>")},
+	"assets/page.js":           {Data: []byte("export {};\n")},
+	"sdk/parlor.js":            {Data: []byte("export class Parlor {}\n")},
+	"sdk/parlor.d.ts":          {Data: []byte("export declare class Parlor {}\n")},
+	"sdk/chunks/uploads-A.js":  {Data: []byte("export class Uploads {}\n")},
+	"sdk/compat/zim.js":        {Data: []byte("export class ZIM {}\n")},
+	"sdk/compat/zim.global.js": {Data: []byte("globalThis.ZIM = class {};\n")},
 }
 
 func newService(t testing.TB, change ...func(*setup)) *service {

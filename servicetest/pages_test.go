@@ -44,6 +44,11 @@ func TestPages(t *testing.T) {
 			t.Errorf("%s has Cache-Control %q", path, caching)
 		}
 	}
+	for path, want := range map[string]string{"/sdk/parlor.js": "./parlor.d.ts", "/sdk/compat/zim.js": "./zim.d.ts", "/sdk/compat/zim.global.js": ""} {
+		if types := c.call("GET", path, nil).is(http.StatusOK).Header.Get("X-TypeScript-Types"); types != want {
+			t.Errorf("%s has X-TypeScript-Types %q", path, types)
+		}
+	}
 	modified := c.call("GET", "/openapi.yaml", nil).Header.Get("Last-Modified")
 	c.call("GET", "/openapi.yaml", nil, header("If-Modified-Since", modified)).is(http.StatusNotModified)
 }
