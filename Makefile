@@ -137,7 +137,7 @@ web/node_modules/.built: web/node_modules/.installed $(WEB_SOURCES) $(if $(wildc
 	cd web && npm run build
 	@touch $@
 
-web/node_modules/.installed: web/package-lock.json $(wildcard web/package.json web/*/package.json)
+web/node_modules/.installed: web/package-lock.json $(wildcard web/package.json web/*/package.json web/compat/*/package.json)
 	@scripts/setup.sh node
 	cd web && npm ci
 	@touch $@
@@ -147,5 +147,5 @@ always:
 
 .PHONY: clean
 clean: ## Remove build output, but not the data folder
-	rm -rf bin web/node_modules web/*/node_modules web/*/dist
+	rm -rf bin web/node_modules web/*/node_modules web/*/dist web/compat/*/node_modules web/compat/*/dist
 	find web/dist -mindepth 1 ! -name .gitkeep -delete

@@ -1,21 +1,40 @@
-// Bundles the SDK into dist/sdk/, which the server serves below /sdk/: parlor.js and admin.js, with
-// their types. It prints the sizes, and fails if the part that every page loads is too large.
-import { cp, mkdir, readFile, writeFile } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+// Bundles the SDK into dist/sdk/, which the server serves below /sdk/: parlor.js and its other
+// modules, and for each folder of compat/ an ES module and a classic script, such as compat/zim.js
+// and compat/zim.global.js, all with their types. It prints the sizes, and fails if the part that
+// every page loads is too large.
+import { existsSync } from 'node:fs';
+import { cp, mkdir, readFile, readdir, writeFile } from 'node:fs/promises';
+import { basename, dirname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { gzipSync } from 'node:zlib';
 import { build } from 'esbuild';
 
 /** The most bytes of parlor.js and what it imports at once, compressed with gzip: not uploads. */
 const MOST_BYTES = 8 * 1024;
-const ENTRIES = { parlor: 'index', 'member-list': 'member-list', admin: 'admin', development: 'development' };
+const MODULES = ['index', 'member-list', 'admin', 'development'];
 
 process.chdir(fileURLToPath(new URL('.', import.meta.url)));
 
-for (const [name, module] of Object.entries(ENTRIES)) {
-  // Each by itself: what both share would be one more file to load.
+for (const module of MODULES) {
+  const name = module === 'index' ? 'parlor' : module;
+  const size = await bundle(name, `sdk/dist/${module}.js`);
+  if (name === 'parlor' && size > MOST_BYTES) throw new Error(`sdk/parlor.js is larger than ${MOST_BYTES} bytes`);
+  await writeTypes(name, `sdk/dist/${module}.d.ts`, 'types');
+}
+
+for (const facade of await readdir('compat')) {
+  if (!existsSync(`compat/${facade}/package.json`)) continue;
+  await bundle(`compat/${facade}`, `compat/${facade}/dist/index.js`);
+  await writeTypes(`compat/${facade}`, `compat/${facade}/dist/index.d.ts`, `compat/types/${facade}`);
+  // A script for pages without modules. It is one file, and sets the global variables itself.
+  await bundle(`compat/${facade}.global`, `compat/${facade}/dist/global.js`, { format: 'iife', splitting: false });
+}
+
+/** Bundles a module, and returns its size with gzip, without what it loads on first use. */
+async function bundle(name, entry, options = {}) {
+  // Each by itself: what several share would be one more file to load.
   const { metafile } = await build({
-    entryPoints: { [name]: `sdk/dist/${module}.js` },
+    entryPoints: { [name]: entry },
     outdir: 'dist/sdk',
     // The entries keep their names. The names of chunks contain a hash, so that browsers may cache
     // them without an end.
@@ -27,15 +46,14 @@ for (const [name, module] of Object.entries(ENTRIES)) {
     minify: true,
     legalComments: 'none', // assets/licenses.txt has the licences of all bundled packages
     metafile: true,
+    ...options,
   });
   const chunks = withImports(metafile, `dist/sdk/${name}.js`);
   // Together, as in the bundle of an application.
   const code = await Promise.all(Array.from(chunks, (path) => readFile(path)));
   const size = gzipSync(Buffer.concat(code), { level: 9 }).length;
   console.log(`sdk/${name}.js: ${size} bytes with gzip`);
-  if (name === 'parlor' && size > MOST_BYTES) throw new Error(`sdk/parlor.js is larger than ${MOST_BYTES} bytes`);
-  await writeFile(`dist/sdk/${name}.d.ts`, `export * from './types/${module}.js';\n`);
-  await copyTypes(`${module}.d.ts`, new Set());
+  return size;
 }
 
 /** Returns a bundle and those that it imports at once. */
@@ -47,13 +65,26 @@ function withImports(metafile, path, found = new Set()) {
   return found;
 }
 
+/** Writes the types of a module beside it, and what they import into a folder. */
+async function writeTypes(name, file, folder) {
+  const target = join('dist/sdk', `${name}.d.ts`);
+  const types = `./${relative(dirname(target), join('dist/sdk', folder, basename(file, '.d.ts')))}.js`;
+  await mkdir(dirname(target), { recursive: true });
+  const text = await readFile(file, 'utf8');
+  const also = /export \{[^}]*\bas default\b|export default/.test(text) ? `export { default } from '${types}';\n` : '';
+  await writeFile(target, `export * from '${types}';\n${also}`);
+  await copyTypes(file, join('dist/sdk', folder), new Set());
+}
+
 /** Copies a file of types and those that it imports. */
-async function copyTypes(file, copied) {
+async function copyTypes(file, folder, copied) {
   if (copied.has(file)) return;
   copied.add(file);
-  const target = join('dist/sdk/types', file);
+  const target = join(folder, basename(file));
   await mkdir(dirname(target), { recursive: true });
-  await cp(join('sdk/dist', file), target);
-  const text = await readFile(join('sdk/dist', file), 'utf8');
-  for (const [, name] of text.matchAll(/from '\.\/([\w./-]+)\.[jt]s'/g)) await copyTypes(`${name}.d.ts`, copied);
+  await cp(file, target);
+  const text = await readFile(file, 'utf8');
+  for (const [, name] of text.matchAll(/from '\.\/([\w.-]+)\.[jt]s'/g)) {
+    await copyTypes(join(dirname(file), `${name}.d.ts`), folder, copied);
+  }
 }

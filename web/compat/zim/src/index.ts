@@ -1,0 +1,2 @@
+export class ZIM {}
+export default ZIM;
