@@ -5,10 +5,11 @@
 // on for errors, whose Code is stable. A field is nil if the response had another status. A method
 // without WithResponse in its name returns the response undecoded.
 //
-// StreamEvents and StreamAdminEvents return a stream of Server-Sent Events, which stays open. Their
-// variants StreamEventsWithResponse and StreamAdminEventsWithResponse read the stream to its end
-// before they return, so do not use them. Events reads a stream: it returns values of StreamEvent or
-// FeedEvent, whose methods such as AsRoomMessageReceivedFrame return the data.
+// FollowEvents and FollowAdminEvents read a stream of Server-Sent Events, and reconnect when it is
+// lost. They return values of StreamEvent or FeedEvent, whose methods such as
+// AsRoomMessageReceivedFrame return the data. StreamEvents and StreamAdminEvents open such a stream
+// once, and Events reads it. Do not use StreamEventsWithResponse and StreamAdminEventsWithResponse:
+// they read the stream to its end before they return.
 package parlor
 
 //go:generate go run github.com/oapi-codegen/oapi-codegen/v2/cmd/oapi-codegen@v2.8.2 -config client.yaml ../../openapi.yaml

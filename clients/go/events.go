@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"io"
 	"iter"
+	"strconv"
+	"time"
 )
 
 // maxLine is the maximum length of a line of a stream, in bytes. The longest are those of
@@ -20,6 +22,25 @@ const maxLine = 16 << 20
 // not be decoded, and ends. An event that was cut off is not yielded.
 func Events[E StreamEvent | FeedEvent](stream io.Reader) iter.Seq2[E, error] {
 	return func(yield func(E, error) bool) {
+		for received, err := range frames(stream) {
+			if err == nil && received.Data == nil { // a comment or a retry field
+				continue
+			}
+			var e E
+			if err == nil {
+				err = received.decode(&e)
+			}
+			if !yield(e, err) || err != nil {
+				return
+			}
+		}
+	}
+}
+
+// frames returns the frames of a stream, also those without data. A frame that was cut off is not
+// yielded. An error ends the iteration.
+func frames(stream io.Reader) iter.Seq2[frame, error] {
+	return func(yield func(frame, error) bool) {
 		lines := bufio.NewScanner(stream)
 		lines.Buffer(nil, maxLine)
 		var next frame
@@ -28,20 +49,13 @@ func Events[E StreamEvent | FeedEvent](stream io.Reader) iter.Seq2[E, error] {
 				next.add(line)
 				continue
 			}
-			received := next
-			next = frame{}
-			if received.Data == nil { // a comment or a retry field
-				continue
-			}
-			var e E
-			err := received.decode(&e)
-			if !yield(e, err) || err != nil {
+			if !yield(next, nil) {
 				return
 			}
+			next = frame{retry: next.retry}
 		}
 		if err := lines.Err(); err != nil {
-			var none E
-			yield(none, err)
+			yield(frame{}, err)
 		}
 	}
 }
@@ -51,6 +65,8 @@ type frame struct {
 	Event string          `json:"event"`
 	ID    string          `json:"id,omitempty"`
 	Data  json.RawMessage `json:"data"`
+	// retry is the time to wait before a reconnect, as the stream last said.
+	retry time.Duration
 }
 
 // add reads a line of the frame.
@@ -67,6 +83,10 @@ func (f *frame) add(line []byte) {
 			f.Data = append(f.Data, '\n')
 		}
 		f.Data = append(f.Data, value...)
+	case "retry":
+		if ms, err := strconv.ParseUint(string(value), 10, 31); err == nil {
+			f.retry = time.Duration(ms) * time.Millisecond
+		}
 	}
 }
 
