@@ -52,6 +52,7 @@ test/go: web ## Vet the Go packages and run their tests under the race detector
 	CGO_ENABLED=1 go vet ./...
 	CGO_ENABLED=1 scripts/gotest.sh -race ./...
 	cd clients/go && CGO_ENABLED=1 go vet ./... && CGO_ENABLED=1 go test -race ./...
+	cd examples && go vet ./...
 
 .PHONY: test/web
 test/web: web ## Check the types of the web code and run its unit tests
@@ -116,6 +117,7 @@ lint: ## Run the linters
 	$(GOLANGCI) config verify
 	$(GOLANGCI) run
 	cd clients/go && $(GOLANGCI) run
+	cd examples && $(GOLANGCI) run
 
 .PHONY: verify
 verify: ## Check formatting, go.mod and generated files

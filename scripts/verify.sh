@@ -11,7 +11,7 @@ if [ -n "$unformatted" ]; then
 	exit 1
 fi
 
-for module in . clients/go; do
+for module in . clients/go examples; do
 	go -C "$module" mod tidy -diff || {
 		echo "verify: go.mod or go.sum is not tidy, run go -C $module mod tidy" >&2
 		exit 1

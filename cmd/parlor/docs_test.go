@@ -177,7 +177,7 @@ func code(text string) string {
 func markdownFiles(t *testing.T) []string {
 	t.Helper()
 	var files []string
-	for _, pattern := range []string{"*.md", "docs/*.md", "docs/adr/*.md", "clients/go/*.md"} {
+	for _, pattern := range []string{"*.md", "docs/*.md", "docs/adr/*.md", "clients/go/*.md", "examples/*.md"} {
 		found, err := fs.Glob(os.DirFS(topFolder), pattern)
 		if err != nil {
 			t.Fatal(err)
