@@ -6,16 +6,18 @@ type Joined = StreamEvents['roomMemberJoined'];
 type Left = StreamEvents['roomMemberLeft'];
 type AttributesUpdated = StreamEvents['roomMemberAttributesUpdated'];
 type Counted = StreamEvents['roomMemberCountUpdated'];
-type Event = Joined | Left | Counted | AttributesUpdated;
+type InfoUpdated = StreamEvents['userInfoUpdated'];
+type Event = Joined | Left | Counted | AttributesUpdated | InfoUpdated;
 
 /** The most members in a page of listMembers. */
 const PAGE = 500;
 
 /**
- * The members of a room at any time: a list, and the events after it. Pass it every roomMemberJoined,
- * roomMemberLeft and roomMemberCountUpdated of the room, also before and while the list is loaded;
- * and roomMemberAttributesUpdated, if members change their userData. In a room with memberStates,
- * pass it memberReconnecting and memberReconnected by setState.
+ * The members of a room at any time: a list, and the events after it. RoomHandle.members() keeps one
+ * up to date. Pass it every roomMemberJoined, roomMemberLeft and roomMemberCountUpdated of the room,
+ * also before and while the list is loaded; roomMemberAttributesUpdated, if members change their
+ * userData; and userInfoUpdated, if they change their names and avatars. In a room with
+ * memberStates, pass it memberReconnecting and memberReconnected by setState.
  */
 export class MemberList {
   readonly #parlor: Parlor;
@@ -91,10 +93,7 @@ export class MemberList {
     this.#now(() => {
       if (event.generation !== this.#generation || event.seq <= this.#seq) return;
       this.#seq = event.seq;
-      for (const { userID } of event.memberList) {
-        const member = this.#members.get(userID);
-        if (member !== undefined) this.#members.set(userID, { ...member, state });
-      }
+      for (const { userID } of event.memberList) this.#change(userID, (member) => ({ ...member, state }));
     });
   }
 
@@ -113,8 +112,13 @@ export class MemberList {
     }
     if ('infos' in event) {
       for (const { userID, userData } of event.infos) {
-        const member = this.#members.get(userID); // none if the join is not published yet
-        if (member !== undefined && userData !== undefined) this.#members.set(userID, { ...member, userData });
+        if (userData !== undefined) this.#change(userID, (member) => ({ ...member, userData }));
+      }
+      return;
+    }
+    if ('userList' in event) {
+      for (const { userID, userName, avatarURL } of event.userList) {
+        this.#change(userID, ({ avatarURL: _, ...member }) => ({ ...member, userName, ...(avatarURL && { avatarURL }) }));
       }
       return;
     }
@@ -122,5 +126,10 @@ export class MemberList {
       this.#members.delete(member.userID);
       if ('joinedAt' in member) this.#members.set(member.userID, member);
     }
+  }
+
+  #change(userID: string, change: (member: Member) => Member): void {
+    const member = this.#members.get(userID); // none if the join is not published yet
+    if (member !== undefined) this.#members.set(userID, change(member));
   }
 }

@@ -85,25 +85,35 @@ test('a MemberList is the same as the room, whenever events arrive', async () =>
   expect(list.members.get('eve')).toEqual({ ...member('eve', 'at 13'), userData: 'new' });
   expect(list.members.has('nobody')).toBe(false);
 
+  const renamed = (seq: number, userID: string, userName: string, avatarURL?: string) =>
+    list.apply({ roomID: 'r', generation: 7, seq, userList: [{ userID, userName, ...(avatarURL && { avatarURL }) }] });
+  renamed(16, 'eve', 'old'); // known
+  expect(list.members.get('eve')?.userName).toBe('eve');
+  renamed(17, 'eve', 'Eva', 'https://a.example/1.png');
+  renamed(18, 'nobody', 'x');
+  const eva = { ...member('eve', 'at 13'), userData: 'new', userName: 'Eva', avatarURL: 'https://a.example/1.png' };
+  expect(list.members.get('eve')).toEqual(eva);
+  renamed(19, 'eve', 'eve'); // without an avatar
+
   const eve = { userID: 'eve', userName: 'eve' };
-  list.setState('reconnecting', { roomID: 'r', generation: 7, seq: 16, memberList: [eve] }); // known
+  list.setState('reconnecting', { roomID: 'r', generation: 7, seq: 19, memberList: [eve] }); // known
   expect(list.members.get('eve')?.state).toBeUndefined();
-  list.setState('reconnecting', { roomID: 'r', generation: 7, seq: 17, memberList: [eve] });
+  list.setState('reconnecting', { roomID: 'r', generation: 7, seq: 20, memberList: [eve] });
   expect(list.members.get('eve')).toEqual({ ...member('eve', 'at 13'), userData: 'new', state: 'reconnecting' });
   const counted = (seq: number, memberEvents: 'names' | 'counts') =>
     list.apply({ roomID: 'r', generation: 7, seq, memberCount: 9, memberEvents });
   expect(list.current).toBe(true);
-  counted(18, 'counts');
+  counted(21, 'counts');
   expect(list.current).toBe(false);
   const listed = list.load();
-  list.setState('online', { roomID: 'r', generation: 7, seq: 20, memberList: [{ userID: 'a', userName: 'a' }] });
-  await page(19, ['a']);
+  list.setState('online', { roomID: 'r', generation: 7, seq: 23, memberList: [{ userID: 'a', userName: 'a' }] });
+  await page(22, ['a']);
   await listed;
   expect(list.members.get('a')?.state).toBe('online');
   expect(list.current).toBe(false); // it was right when it was loaded
-  counted(21, 'names');
+  counted(24, 'names');
   const reloading = list.load(2);
-  await page(22, ['a', 'b'], 'c3');
+  await page(25, ['a', 'b'], 'c3');
   await reloading;
   expect(users()).toBe('a, b');
   expect(list.complete).toBe(false);
