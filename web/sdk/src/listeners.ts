@@ -4,9 +4,11 @@ export type Listener<T> = (data: T) => void;
 export class Listeners<Events> {
   readonly #byEvent = new Map<keyof Events, Set<Listener<never>>>();
 
-  add<E extends keyof Events>(event: E, listener: Listener<Events[E]>): void {
+  /** Adds a listener. The returned function removes it. */
+  add<E extends keyof Events>(event: E, listener: Listener<Events[E]>): () => void {
     const set = this.#byEvent.get(event) ?? new Set();
     this.#byEvent.set(event, set.add(listener));
+    return () => this.remove(event, listener);
   }
 
   remove<E extends keyof Events>(event: E, listener: Listener<Events[E]>): void {

@@ -2,9 +2,11 @@ import type { ConnectionEvent, ConnectionState, ConnectionStateChange } from './
 import { FetchTransport } from './fetch-transport.ts';
 import { HTTP } from './http.ts';
 import { type Listener, Listeners, report } from './listeners.ts';
+import { load } from './load.ts';
 import { type PeerMessageDraft, type RoomMessageDraft, withDefaults } from './message.ts';
 import { Outbox, type SendOptions } from './outbox.ts';
 import { ParlorError } from './problem.ts';
+import { RoomHandle } from './room.ts';
 import type * as S from './schemas.gen.ts';
 import { Seen } from './seen.ts';
 import { EventStream, type Transport } from './stream.ts';
@@ -77,7 +79,9 @@ export class Parlor {
   readonly #outbox = new Outbox();
   /** Loaded on first use, because most of its code is tus. */
   #uploads: Promise<Uploads> | undefined;
-  #connectionState: ConnectionState = 'connecting';
+  /** The rooms that the session is in, and those that it was in last. */
+  readonly #rooms = new Map<string, RoomHandle>();
+  #lastChange: ConnectionStateChange | undefined;
   #renewal: ReturnType<typeof setTimeout> | undefined;
 
   /** Starts a session with a user token, and opens its stream. */
@@ -128,7 +132,12 @@ export class Parlor {
 
   /** The state of the last connectionStateChanged; `connecting` before the first. */
   get connectionState(): ConnectionState {
-    return this.#connectionState;
+    return this.#lastChange?.state ?? 'connecting';
+  }
+
+  /** The last connectionStateChanged, if any. */
+  get lastChange(): ConnectionStateChange | undefined {
+    return this.#lastChange;
   }
 
   /** When the session ends, unless its token is renewed. */
@@ -138,8 +147,7 @@ export class Parlor {
 
   /** Adds a listener. The returned function removes it. */
   on<E extends keyof ParlorEvents>(event: E, listener: Listener<ParlorEvents[E]>): () => void {
-    this.#listeners.add(event, listener);
-    return () => this.off(event, listener);
+    return this.#listeners.add(event, listener);
   }
 
   off<E extends keyof ParlorEvents>(event: E, listener: Listener<ParlorEvents[E]>): void {
@@ -183,31 +191,43 @@ export class Parlor {
   }
 
   /** Leaves all rooms. Other sessions of the user stay in theirs. */
-  leaveAllRooms(): Promise<S.LeaveAllRoomsReply> {
-    return this.#http.call('delete', '/v1/sessions/current/rooms', {});
+  async leaveAllRooms(): Promise<S.LeaveAllRoomsReply> {
+    const reply = await this.#http.call('delete', '/v1/sessions/current/rooms', {});
+    reply.roomIDs.forEach((roomID) => this.#left(roomID));
+    return reply;
+  }
+
+  /**
+   * Returns the handle of a room that the session is in. After resume(), there is one for each room of
+   * sessionReady. The handle of a room that the session is out of may be returned too.
+   */
+  room(roomID: string): RoomHandle | undefined {
+    return this.#rooms.get(roomID);
   }
 
   /** Creates a room and enters it. Fails with `room_exists` if there is one. */
-  createRoom(roomID: string, options: Omit<S.CreateRoomRequest, 'roomID'> = {}): Promise<S.RoomReply> {
-    return this.#http.call('post', '/v1/rooms', { body: { roomID, ...options } });
+  createRoom(roomID: string, options: Omit<S.CreateRoomRequest, 'roomID'> = {}): Promise<RoomHandle> {
+    return this.#enter(roomID, this.#http.call('post', '/v1/rooms', { body: { roomID, ...options } }), true);
   }
 
   /** Enters a room. Fails with `room_not_found` if there is none. */
-  joinRoom(roomID: string, options: S.JoinRoomRequest = {}): Promise<S.RoomReply> {
-    return this.#http.call('post', '/v1/rooms/{roomID}/join', { path: { roomID }, body: options }, { retry: true });
+  joinRoom(roomID: string, options: S.JoinRoomRequest = {}): Promise<RoomHandle> {
+    const call = this.#http.call('post', '/v1/rooms/{roomID}/join', { path: { roomID }, body: options }, { retry: true });
+    return this.#enter(roomID, call);
   }
 
   /**
    * Enters a room, and creates it if there is none. The options are used only then, except for
    * `userData`, which is used if this user becomes a member.
    */
-  enterRoom(roomID: string, options: S.EnterRoomRequest = {}): Promise<S.EnterRoomReply> {
-    return this.#http.call('post', '/v1/rooms/{roomID}/enter', { path: { roomID }, body: options }, { retry: true });
+  enterRoom(roomID: string, options: S.EnterRoomRequest = {}): Promise<RoomHandle> {
+    const call = this.#http.call('post', '/v1/rooms/{roomID}/enter', { path: { roomID }, body: options }, { retry: true });
+    return this.#enter(roomID, call);
   }
 
   /** Leaves a room and enters another in one step. If that fails, the session stays in the first. */
-  switchRoom(roomID: string, request: S.SwitchRoomRequest): Promise<S.EnterRoomReply> {
-    return this.#http.call('post', '/v1/rooms/{roomID}/switch', { path: { roomID }, body: request }, {
+  async switchRoom(roomID: string, request: S.SwitchRoomRequest): Promise<RoomHandle> {
+    const call = this.#http.call('post', '/v1/rooms/{roomID}/switch', { path: { roomID }, body: request }, {
       retry: true,
       recover: async ({ code }) => {
         if (code !== 'not_in_room' && code !== 'room_not_found') return undefined;
@@ -216,13 +236,18 @@ export class Parlor {
         return room && { room, created: false }; // who created it is not known any more
       },
     });
+    const entered = await this.#enter(request.toRoom.roomID, call);
+    this.#left(roomID);
+    return entered;
   }
 
-  leaveRoom(roomID: string): Promise<S.LeaveRoomReply> {
-    return this.#http.call('post', '/v1/rooms/{roomID}/leave', { path: { roomID } }, {
+  async leaveRoom(roomID: string): Promise<S.LeaveRoomReply> {
+    const reply = await this.#http.call('post', '/v1/rooms/{roomID}/leave', { path: { roomID } }, {
       retry: true,
       recover: ({ code }) => (code === 'not_in_room' || code === 'room_not_found' ? { roomID } : undefined),
     });
+    this.#left(roomID);
+    return reply;
   }
 
   /** Returns a room; with `memberLimit`, together with its first members and their attributes. */
@@ -418,7 +443,7 @@ export class Parlor {
    */
   async uploadMedia(file: Blob, options: UploadOptions = {}): Promise<S.MediaReply> {
     this.#uploads ??= load(() => import('./uploads.ts')).then(
-      ({ Uploads }) => new Uploads(this.#http, (uploadID) => this.endUpload(uploadID), this.#connectionState),
+      ({ Uploads }) => new Uploads(this.#http, (uploadID) => this.endUpload(uploadID), this.connectionState),
     );
     this.#uploads.catch(() => (this.#uploads = undefined)); // the next upload loads it again
     return (await this.#uploads).upload(file, options);
@@ -475,6 +500,7 @@ export class Parlor {
         this.#seen.retain([INBOX, ...event.data.rooms.map((room) => room.generation)]);
         this.#stream.settled(event.data.heartbeatSeconds);
         this.#setState('connected', 'success');
+        this.#ready(event.data.rooms);
         break;
       case 'connectionStateChanged':
         this.#streamEnds(event.data);
@@ -502,7 +528,43 @@ export class Parlor {
         if (seq !== undefined && !this.#seen.accept(generation, seq)) return;
       }
     }
+    this.#rooms.get((event.data as { roomID?: string }).roomID!)?.receive(event.name, event.data);
     this.#listeners.emit(event.name, event.data as never);
+  }
+
+  /** Makes a call that enters a room, and returns the handle of the room. */
+  async #enter(roomID: string, call: Promise<S.RoomReply & { created?: boolean }>, creates = false): Promise<RoomHandle> {
+    // Before the reply, because the stream may be faster.
+    const room = this.#handle(roomID);
+    try {
+      const reply = await call;
+      this.#rooms.set(roomID, room);
+      room.entered(reply, reply.created ?? creates);
+    } catch (error) {
+      if (room.state === 'connecting') room.set('disconnected', 'enterFailed');
+      throw error;
+    }
+    return room;
+  }
+
+  /** Returns the handle of a room that the session is in or enters. */
+  #handle(roomID: string): RoomHandle {
+    const known = this.#rooms.get(roomID);
+    if (known && known.state !== 'disconnected') return known;
+    for (const [old, { state }] of this.#rooms) if (state === 'disconnected') this.#rooms.delete(old);
+    const room = new RoomHandle(this, roomID);
+    this.#rooms.set(roomID, room);
+    return room;
+  }
+
+  #ready(rooms: readonly S.Room[]): void {
+    for (const room of rooms) this.#handle(room.roomID);
+    for (const [roomID, handle] of this.#rooms) handle.ready(rooms.find((room) => room.roomID === roomID));
+  }
+
+  #left(roomID: string): void {
+    this.#rooms.get(roomID)?.set('disconnected', 'success');
+    this.#rooms.delete(roomID);
   }
 
   /** The server closes the stream after this event. */
@@ -517,7 +579,7 @@ export class Parlor {
     try {
       await this.renewToken(await this.#getToken());
     } catch (error) {
-      if (this.#connectionState === 'disconnected') return;
+      if (this.#lastChange?.state === 'disconnected') return;
       if (Date.now() + RENEW_RETRY_DELAY < deadline) {
         this.#renewal = setTimeout(() => this.#renewUntil(deadline), RENEW_RETRY_DELAY);
       } else if (!(error instanceof ParlorError && error.code === 'token_expired')) {
@@ -534,19 +596,13 @@ export class Parlor {
 
   #setState(state: ConnectionState, event: ConnectionEvent, reason?: string): void {
     // While the client reconnects, each attempt may fail in another way. Only the first is emitted.
-    if (this.#connectionState === state) return;
-    this.#connectionState = state;
+    if (this.connectionState === state) return;
+    this.#lastChange = { state, event, ...(reason !== undefined && { reason }) };
     this.#outbox.follow(state);
     this.#uploads?.then((uploads) => uploads.follow(state), () => {});
-    this.#listeners.emit('connectionStateChanged', { state, event, ...(reason !== undefined && { reason }) });
+    for (const room of this.#rooms.values()) room.follow(this.#lastChange);
+    this.#listeners.emit('connectionStateChanged', this.#lastChange);
   }
-}
-
-/** Loads code that few clients need. Without the network, it fails like a call. */
-function load<Module>(start: () => Promise<Module>): Promise<Module> {
-  return start().catch((cause: unknown) => {
-    throw new ParlorError('network_error', 'Code of the SDK could not be loaded.', { cause });
-  });
 }
 
 const loadMedia = () => load(() => import('./media.ts'));

@@ -56,7 +56,7 @@ describe('the method of an operation makes its call:', () => {
     const call = (client as unknown as Record<string, (...args: unknown[]) => Promise<unknown>>)[name]?.bind(client);
     if (call === undefined) throw new Error(`add the method ${name} to src/${path.startsWith('/v1/admin/') ? 'admin' : 'parlor'}.ts`);
     const ids = Array.from(path.matchAll(/\{(\w+)\}/g), ([, id]) => `${id}#`);
-    const called = call(...ids, {}).catch((error: unknown) => error);
+    const called = call(...ids, { toRoom: { roomID: 'other' } }).catch((error: unknown) => error);
     const filled = ids.reduce((text, id) => text.replace(/\{\w+\}/, encodeURIComponent(id)), path);
     (await server.next(method, filled)).refuse(418, 'teapot');
     expect(await called).toMatchObject({ code: 'teapot' });

@@ -65,5 +65,6 @@ export function message(seq: number, text = `message ${seq}`, generation = 1) {
 
 export function room(lastSeq: number, generation = 1) {
   const config = { memberTimeout: 30, maxMembers: 500 };
-  return { roomID: 'r', generation, roomName: 'R', config, memberCount: 1, createdAt: '2026-11-21T15:00:00Z', lastSeq, roomAttributes: {}, attributesVersion: 0 };
+  const state = { memberCount: 1, lastSeq, memberEvents: 'names', roomAttributes: {}, attributesVersion: 0 };
+  return { roomID: 'r', generation, roomName: 'R', config, createdAt: '2026-11-21T15:00:00Z', ...state };
 }
