@@ -63,12 +63,37 @@ func TestCommandsOfTokenGuide(t *testing.T) {
 	}
 }
 
+// TestPageOfClientGuide checks that the code in docs/clients.md is that of the page, which runs in a
+// browser test, but for the program at its end.
+func TestPageOfClientGuide(t *testing.T) {
+	t.Parallel()
+	page := readDocument(t, "examples/page/index.html")
+	blocks := codeBlocks(t, "docs/clients.md", "js")
+	for _, block := range blocks[:len(blocks)-1] {
+		if !strings.Contains(page, block) {
+			t.Errorf("examples/page/index.html does not contain\n%s", block)
+		}
+	}
+}
+
 // codeBlock returns the block of a language in a document, which has one of each.
 func codeBlock(t *testing.T, document, language string) string {
 	t.Helper()
-	blocks := regexp.MustCompile("(?s)\n```"+language+"\n(.*?)```\n").FindAllStringSubmatch(readDocument(t, document), -1)
+	blocks := codeBlocks(t, document, language)
 	if len(blocks) != 1 {
 		t.Fatalf("%s has %d blocks of %s", document, len(blocks), language)
 	}
-	return blocks[0][1]
+	return blocks[0]
+}
+
+// codeBlocks returns the blocks of a language in a document. There is one at least.
+func codeBlocks(t *testing.T, document, language string) (blocks []string) {
+	t.Helper()
+	for _, found := range regexp.MustCompile("(?s)\n```"+language+"\n(.*?)```\n").FindAllStringSubmatch(readDocument(t, document), -1) {
+		blocks = append(blocks, found[1])
+	}
+	if len(blocks) == 0 {
+		t.Fatalf("%s has no block of %s", document, language)
+	}
+	return blocks
 }

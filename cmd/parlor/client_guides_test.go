@@ -10,11 +10,14 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"parlor/store/storetest"
 )
 
-// pollingProgram runs the client of docs/polling.md outside of a mini-program, and prints the texts
-// that it receives.
-const pollingProgram = `
+// guides are the clients that documents contain, each with a program that prints the texts that it
+// receives.
+var guides = map[string]string{
+	"docs/polling.md": `
 const wx = {
   request({ url, header, timeout, success, fail }) {
     fetch(url, { headers: header, signal: AbortSignal.timeout(timeout) })
@@ -25,21 +28,41 @@ follow(process.argv[2], process.argv[3], (event, data) => {
   if (event === 'sessionReady') console.log('ready')
   for (const message of data.messageList ?? []) console.log(message.text)
 }).then(() => console.log('ended'))
-`
+`,
+	"docs/clients.md": `
+let resumed = false
+for await (const { name, data } of eventsOf(process.argv[2], process.argv[3])) {
+  if (name === 'sessionReady' && !resumed) console.log('ready')
+  resumed = true
+  for (const message of data.messageList ?? []) console.log(message.text)
+}
+console.log('ended')
+`,
+}
 
-// TestPollingGuide runs the client of docs/polling.md while the server is restarted. It receives every
+// TestProgramsOfGuides runs the clients of documents while the server is restarted. They receive every
 // message once and in order.
-func TestPollingGuide(t *testing.T) {
+func TestProgramsOfGuides(t *testing.T) {
 	t.Parallel()
+	for document, program := range guides {
+		t.Run(document, func(t *testing.T) {
+			t.Parallel()
+			blocks := codeBlocks(t, document, "js")
+			testGuide(t, blocks[len(blocks)-1]+program)
+		})
+	}
+}
+
+func testGuide(t *testing.T, text string) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	p := startParlorWith(t, t.TempDir(), []string{"PARLOR_SECRET=" + string(goodSecret)})
+	p := startParlorWith(t, storetest.Folder(t), []string{"PARLOR_SECRET=" + string(goodSecret)})
 	alice, bob := loginWithSecret(ctx, t, p, "alice"), loginWithSecret(ctx, t, p, "bob")
 	alice.enter(ctx, t, "hall")
 	bob.enter(ctx, t, "hall")
 
 	file := filepath.Join(t.TempDir(), "client.mjs")
-	if err := os.WriteFile(file, []byte(codeBlock(t, "docs/polling.md", "js")+pollingProgram), 0o600); err != nil {
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	program := exec.CommandContext(ctx, "node", file, p.url, alice.key)
