@@ -120,8 +120,8 @@ var vendors = map[string][]string{
 	"QNConnectionDisconnectedReason": {"LEAVE", "KICKED_OUT", "ROOM_CLOSED", "ROOM_FULL", "ERROR"},
 	"QNRTC room events":              {"user-joined", "user-left", "onMessageReceived", "user-reconnecting", "user-reconnected"},
 	"QNRTC error codes": {
-		"10001 bad token", "10002 token expired", "10022 same user present", "10054 media", "21001 authentication",
-		"21003 no reconnection in time", "21005 fatal",
+		"10001 bad token", "10002 token expired", "10011 room full", "10012 room closed", "10022 same user present", "10052 server unavailable",
+		"10053 invalid parameters", "10054 media", "21001 authentication", "21003 no reconnection in time", "21005 fatal", "21006 not supported",
 	},
 	"Express room callbacks": {"roomUserUpdate ADD", "roomUserUpdate DELETE", "roomOnlineUserCountUpdate"},
 	"ZegoRoomStateChangedReason": {

@@ -23,7 +23,7 @@ for (const module of MODULES) {
 }
 
 for (const facade of await readdir('compat')) {
-  if (!existsSync(`compat/${facade}/package.json`)) continue;
+  if (!existsSync(`compat/${facade}/src/global.ts`)) continue; // shared by the others
   await bundle(`compat/${facade}`, `compat/${facade}/dist/index.js`);
   await writeTypes(`compat/${facade}`, `compat/${facade}/dist/index.d.ts`, `compat/types/${facade}`);
   // A script for pages without modules. It is one file, and sets the global variables itself.

@@ -1,6 +1,6 @@
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { chmodSync, mkdtempSync, rmSync } from 'node:fs';
+import { chmodSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
@@ -39,6 +39,11 @@ export class Server {
     return `http://${this.#address}`;
   }
 
+  /** The secret with which user tokens are signed. */
+  get secret(): string {
+    return readFileSync(join(this.#data, 'secret'), 'utf8').trim();
+  }
+
   /** Starts the server, and waits until it is ready. */
   async start(): Promise<void> {
     const options = ['--data', this.#data, '--listen', this.#address, '--ops-listen', ''];
@@ -70,9 +75,9 @@ export class Server {
     return text === '' ? undefined : JSON.parse(text);
   }
 
-  /** Signs a token of a user that is valid for some seconds. */
-  userToken(userID: string, seconds: number): string {
-    const options = ['--user', userID, '--ttl', `${seconds}s`, '--data', this.#data];
+  /** Signs a token of a user that is valid for some seconds, with grants such as `join,send:class-*`. */
+  userToken(userID: string, seconds: number, ...grants: string[]): string {
+    const options = ['--user', userID, '--ttl', `${seconds}s`, '--data', this.#data, ...grants.flatMap((grant) => ['--grant', grant])];
     return execFileSync(binary(), ['token', ...options], { encoding: 'utf8' }).trim();
   }
 
