@@ -1,4 +1,5 @@
-// The classic script sets the global variable of the vendor's script.
-import { ZIM } from './index.ts';
+// The classic script sets the global variables that the vendor's script sets: the class and the enums.
+import * as api from './index.ts';
 
-Object.assign(globalThis, { ZIM });
+const { default: _, ...names } = api;
+Object.assign(globalThis, names);

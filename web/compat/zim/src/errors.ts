@@ -1,0 +1,151 @@
+import { ParlorError, type ProblemCode } from 'parlor-sdk';
+import { ZIMErrorCode as C } from './enums.ts';
+import type { ZIMError } from './types.ts';
+
+/** What a call is about, as far as it determines the number of an error. */
+export type Area = 'connection' | 'room' | 'attributes' | 'memberAttributes' | 'message' | 'user';
+
+/**
+ * The number of each code of docs/errors.md and of the SDK. docs/room-states.md has the same table
+ * the other way round. The codes of calls that no client makes are here too, so that a new code
+ * cannot be forgotten.
+ */
+export const numbers: Record<ProblemCode, C> = {
+  attributes_full: C.RoomModuleTheTotalLengthOfRoomAttributesValueExceedsLimit,
+  ban_not_found: C.CommonModuleUnsupportedRequest,
+  banned: C.RoomModuleRoomMemberIsBlocked,
+  block_not_found: C.FriendModuleUserNotInBlacklist,
+  block_self: C.FriendModuleCannotAddSelfToBlacklist,
+  blocked: C.MessageModuleSenderInBlacklist,
+  body_timeout: C.NetworkModuleRequestTimeout,
+  body_too_large: C.CommonModuleParamsInvalid,
+  broadcast_not_found: C.CommonModuleUnsupportedRequest,
+  client_message_id_reused: C.MessageModuleSendMessageFailed,
+  conversation_not_found: C.ConversationModuleConversationDoesNotExist,
+  creator_room_limit: C.RoomModuleTheNumberOfExistingRoomsHasReachedLimit,
+  file_too_large: C.MessageModuleFileSizeInvalid,
+  file_unreadable: C.MessageModuleFileNotExist,
+  forbidden_host: C.NetworkModuleServerError,
+  forbidden_proxy: C.NetworkModuleServerError,
+  internal: C.CommonModuleIMServerError,
+  invalid_request: C.CommonModuleParamsInvalid,
+  malformed_json: C.CommonModuleParamsInvalid,
+  media_duration: C.MessageModuleFileDurationInvalid,
+  media_lost: C.MessageModuleFileNotExist,
+  media_not_found: C.MessageModuleFilePermissionDenied,
+  media_quota: C.MessageModuleFileServerError,
+  media_readers: C.MessageModuleFilePermissionDenied,
+  media_sent: C.MessageModuleFileError,
+  media_size: C.MessageModuleFileSizeInvalid,
+  media_type: C.MessageModuleFileTypeUnsupported,
+  media_url_refused: C.MessageModuleFileDownloadUrlNotFound,
+  member_not_found: C.RoomModuleUserIsNotInTheRoom,
+  message_not_found: C.MessageModuleTargetDoesNotExist,
+  message_to_self: C.CommonModuleParamsInvalid,
+  method_not_allowed: C.CommonModuleUnsupportedRequest,
+  name_signed: C.CommonModuleUnsupportedRequest,
+  network_error: C.NetworkModuleNetworkError,
+  no_history: C.CommonModuleUnsupportedRequest,
+  not_admin: C.CommonModuleUnsupportedRequest,
+  not_found: C.CommonModuleUnsupportedRequest,
+  not_granted: C.CommonModuleUnsupportedRequest,
+  not_in_feed: C.CommonModuleUnsupportedRequest,
+  not_in_room: C.RoomModuleUserIsNotInTheRoom,
+  not_sender: C.MessageModuleCommonError,
+  precondition_failed: C.RoomModuleRoomAttributesOperationFailedCompletely,
+  range_not_satisfiable: C.MessageModuleFileDownloadFailed,
+  recall_too_late: C.MessageModuleMessageExceedsRevokeTime,
+  room_exists: C.RoomModuleTheRoomAlreadyExists,
+  room_full: C.RoomModuleJoinRoomError,
+  room_limit: C.RoomModuleTheNumberOfExistingRoomsHasReachedLimit,
+  room_not_found: C.RoomModuleTheRoomDoesNotExist,
+  seq_ahead: C.ConversationModuleCommonError,
+  server_full: C.NetworkModuleServerError,
+  session_ended: C.NetworkModuleUserIsNotLogged,
+  session_not_found: C.NetworkModuleUserIsNotLogged,
+  status_subscription_limit: C.CommonModuleUnsupportedRequest,
+  storage_full: C.MessageModuleFileServerError,
+  stream_key_refused: C.NetworkModuleTokenInvalid,
+  stream_ticket_refused: C.NetworkModuleTokenInvalid,
+  token_expired: C.NetworkModuleTokenExpired,
+  token_invalid: C.NetworkModuleTokenInvalid,
+  token_user_mismatch: C.NetworkModuleUserIDError,
+  token_void: C.NetworkModuleTokenInvalid,
+  too_many_attribute_changes: C.CommonModuleTriggerServerFrequencyLimit,
+  too_many_blocks: C.CommonModuleBlacklistLimit,
+  too_many_broadcasts: C.CommonModuleTriggerServerFrequencyLimit,
+  too_many_connections: C.NetworkModuleServerError,
+  too_many_inbox_changes: C.CommonModuleTriggerServerFrequencyLimit,
+  too_many_joins: C.CommonModuleTriggerServerFrequencyLimit,
+  too_many_logins: C.CommonModuleTriggerServerFrequencyLimit,
+  too_many_messages: C.CommonModuleTriggerServerFrequencyLimit,
+  too_many_profile_changes: C.CommonModuleTriggerServerFrequencyLimit,
+  too_many_rooms: C.RoomModuleTheNumberOfJoinedRoomsHasReachedLimit,
+  too_many_rooms_created: C.CommonModuleTriggerServerFrequencyLimit,
+  too_many_status_changes: C.CommonModuleTriggerServerFrequencyLimit,
+  too_many_streams: C.NetworkModuleServerError,
+  too_many_unsent: C.CommonModuleTriggerSDKFrequencyLimit,
+  too_much_barrage: C.CommonModuleTriggerServerFrequencyLimit,
+  tus_version: C.MessageModuleFileError,
+  unauthenticated: C.NetworkModuleUserIsNotLogged,
+  unavailable: C.CommonModuleIMDatabaseError,
+  unexpected_reply: C.NetworkModuleServerError,
+  unsupported_media_type: C.CommonModuleParamsInvalid,
+  upload_incomplete: C.MessageModuleFileError,
+  upload_interrupted: C.MessageModuleFileServerError,
+  upload_offset: C.MessageModuleFileError,
+  upload_stalled: C.MessageModuleFileServerError,
+  upload_too_long: C.MessageModuleFileSizeInvalid,
+  user_in_room: C.RoomModuleJoinRoomError,
+  user_not_found: C.CommonModuleUserIsNotExist,
+  version_mismatch: C.RoomModuleRoomAttributesOperationFailedCompletely,
+};
+
+/** The numbers that differ with what a call is about. */
+const inArea: Partial<Record<Area, Partial<Record<ProblemCode, C>>>> = {
+  room: { not_granted: C.RoomModuleJoinRoomError },
+  memberAttributes: {
+    attributes_full: C.RoomModuleTheTotalLengthOfRoomMemberAttributesExceedsLimit,
+  },
+  message: {
+    not_granted: C.MessageModuleSendMessageFailed,
+    not_in_room: C.MessageModuleTargetDoesNotExist,
+    room_not_found: C.MessageModuleTargetDoesNotExist,
+    user_not_found: C.MessageModuleTargetDoesNotExist,
+  },
+};
+
+/** Converts an error to what calls of the ZIM SDK are rejected with. */
+export function zimError(error: unknown, area: Area): ZIMError {
+  if (error instanceof ParlorError) {
+    // A server that is newer than this code may have other codes.
+    const code = inArea[area]?.[error.code] ?? numbers[error.code] ?? C.Failed;
+    return failure(code, error.message);
+  }
+  if (isFailure(error)) return error;
+  return failure(C.Failed, error instanceof Error ? error.message : String(error));
+}
+
+export function failure(code: C, message: string): ZIMError {
+  return { code, message };
+}
+
+export function notSupported(what: string): ZIMError {
+  return failure(C.CommonModuleUnsupportedRequest, `Parlor does not offer ${what}.`);
+}
+
+export function invalid(message: string): ZIMError {
+  return failure(C.CommonModuleParamsInvalid, message);
+}
+
+export function notLogged(): ZIMError {
+  return failure(C.NetworkModuleUserIsNotLogged, 'The user is not logged in.');
+}
+
+function isFailure(error: unknown): error is ZIMError {
+  return typeof error === 'object' && error !== null && 'code' in error && 'message' in error;
+}
+
+export function isCode(error: unknown, code: ProblemCode): boolean {
+  return error instanceof ParlorError && error.code === code;
+}
