@@ -1,4 +1,4 @@
-import { Parlor, ParlorError, type RoomConfigRequest } from 'parlor-sdk';
+import { Parlor, ParlorError, type RoomConfigRequest, type RoomHandle } from 'parlor-sdk';
 import { ZIMConnectionEvent, ZIMConnectionState, ZIMConversationType, ZIMErrorCode, ZIMRoomEvent } from './enums.ts';
 import { type Area, failure, invalid, isCode, notLogged, zimError } from './errors.ts';
 import { type EventName, Events, type PositionalListener, type UnusedEventName, type ZIMEventHandler } from './events.ts';
@@ -198,11 +198,9 @@ export class ZIM {
   // Rooms
 
   createRoom(roomInfo: RoomInfo, config?: T.ZIMRoomAdvancedConfig): Promise<T.ZIMRoomCreatedResult> {
-    const options = () => ({ ...roomName(roomInfo), ...settings(config) });
-    return this.#enter(roomInfo, ZIMRoomEvent.ActiveCreate, ZIMRoomEvent.CreateFailed, async ({ parlor }, roomID) => ({
-      ...(await parlor.createRoom(roomID, options())),
-      created: true,
-    }));
+    return this.#enter(roomInfo, ZIMRoomEvent.ActiveCreate, ZIMRoomEvent.CreateFailed, ({ parlor }, roomID) =>
+      parlor.createRoom(roomID, { ...roomName(roomInfo), ...settings(config) }),
+    );
   }
 
   joinRoom(roomID: string): Promise<T.ZIMRoomJoinedResult> {
@@ -243,7 +241,7 @@ export class ZIM {
     roomInfo: RoomInfo,
     active: ZIMRoomEvent,
     failed: ZIMRoomEvent,
-    call: (session: Session, roomID: string) => Promise<{ room: Entered; created?: boolean }>,
+    call: (session: Session, roomID: string) => Promise<RoomHandle>,
     entered: (session: Session) => void = () => {},
   ): Promise<T.ZIMRoomEnteredResult> {
     return this.#call('room', async (session) => {
@@ -762,7 +760,6 @@ export class ZIM {
 addUnsupported(ZIM.prototype);
 
 type RoomInfo = Pick<T.ZIMRoomInfo, 'roomID'> & Partial<T.ZIMRoomInfo>;
-type Entered = Awaited<ReturnType<Parlor['joinRoom']>>['room'];
 type MessagesQuery = { limit: number; before?: number; after?: number };
 
 interface Batch {
