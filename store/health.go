@@ -61,11 +61,13 @@ func (s *Store) Ping(ctx context.Context) error {
 
 // check tests everything that a message needs.
 func (s *Store) check(ctx context.Context) error {
-	if err := s.CheckSchema(ctx); err != nil {
-		return err
-	}
+	// The pooler is checked first, without prepared statements: behind one that is not in session mode,
+	// those of the other checks may fail in ways that do not name it.
 	if err := checkPooler(ctx, s.pool, 1); err != nil {
 		return translate(err)
+	}
+	if err := s.CheckSchema(ctx); err != nil {
+		return err
 	}
 	var writable bool
 	// The query reads no rows: it only tests whether the tables may be read.
