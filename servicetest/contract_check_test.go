@@ -246,12 +246,15 @@ func checkContract(r *http.Request, sent []byte, reply *http.Response, got []byt
 	request := &openapi3filter.RequestValidationInput{
 		Request: asked, PathParams: parameters, QueryParams: r.URL.Query(), Route: route, Options: options,
 	}
-	fault := openapi3filter.ValidateRequest(context.Background(), request)
-	switch {
-	case reply.StatusCode < 400 && fault != nil:
-		return fmt.Errorf("the server accepted a request that violates the contract: %w", fault)
-	case refusedBySchema(got) && fault == nil:
-		return errors.New("refused, though the contract allows it")
+	// Only where a fault decides something: describing those of a hostile body takes a gigabyte.
+	if accepted := reply.StatusCode < 400; accepted || refusedBySchema(got) {
+		fault := openapi3filter.ValidateRequest(context.Background(), request)
+		switch {
+		case accepted && fault != nil:
+			return fmt.Errorf("the server accepted a request that violates the contract: %w", fault)
+		case !accepted && fault == nil:
+			return errors.New("refused, though the contract allows it")
+		}
 	}
 	return openapi3filter.ValidateResponse(context.Background(), &openapi3filter.ResponseValidationInput{
 		RequestValidationInput: request, Status: reply.StatusCode, Header: reply.Header,
