@@ -32,5 +32,5 @@ export interface ConnectionStateChange {
   state: ConnectionState;
   event: ConnectionEvent;
   /** The text that an admin gave when ending the session. */
-  reason?: string;
+  reason?: string | undefined;
 }

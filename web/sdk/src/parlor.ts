@@ -43,8 +43,10 @@ export type LoginOptions = ResumeOptions & {
 export interface ResumeState extends S.CreateSessionReply {
   version: 1;
   baseURL: string;
-  cursor?: string;
+  cursor?: string | undefined;
   seen: [generation: number, seq: number][];
+  /** The rooms that the session is in. */
+  rooms?: S.Room[];
 }
 
 /** The events that an application can listen for, with their data. */
@@ -70,6 +72,8 @@ export class Parlor {
   readonly userID: string;
   readonly userName: string;
   readonly limits: S.Limits;
+  /** The last connectionStateChanged, if any. */
+  lastChange: ConnectionStateChange | undefined;
   readonly #session: S.CreateSessionReply;
   readonly #http: HTTP;
   readonly #getToken: TokenSource | undefined;
@@ -81,7 +85,6 @@ export class Parlor {
   #uploads: Promise<Uploads> | undefined;
   /** The rooms that the session is in, and those that it was in last. */
   readonly #rooms = new Map<string, RoomHandle>();
-  #lastChange: ConnectionStateChange | undefined;
   #renewal: ReturnType<typeof setTimeout> | undefined;
 
   /** Starts a session with a user token, and opens its stream. */
@@ -92,10 +95,8 @@ export class Parlor {
     }
     const baseURL = new URL(options.baseURL ?? '/', origin).href;
     const token = options.token !== undefined ? options.token : await options.getToken();
-    const { userName, device } = options;
-    const session = await new HTTP(baseURL).call('post', '/v1/sessions', {
-      body: { token, ...(userName !== undefined && { userName }), ...(device !== undefined && { device }) },
-    }, { retry: true });
+    const body = { token, userName: options.userName, device: options.device } as S.CreateSessionRequest;
+    const session = await new HTTP(baseURL).call('post', '/v1/sessions', { body }, { retry: true });
     return new Parlor({ version: 1, baseURL, seen: [], ...session }, options);
   }
 
@@ -109,7 +110,7 @@ export class Parlor {
   }
 
   private constructor(state: ResumeState, { getToken, transport = 'fetch' }: ResumeOptions) {
-    const { version: _, baseURL, cursor, seen, ...session } = state;
+    const { version: _, baseURL, cursor, seen, rooms = [], ...session } = state;
     this.#session = session;
     this.sessionID = session.sessionID;
     this.userID = session.userID;
@@ -128,16 +129,12 @@ export class Parlor {
         ? eventSource(this.#http, session.streamURL)
         : new FetchTransport(this.#http);
     this.#stream = new EventStream(streamTransport, handler, cursor);
+    for (const room of rooms) this.#handle(room.roomID).ready(room);
   }
 
   /** The state of the last connectionStateChanged; `connecting` before the first. */
   get connectionState(): ConnectionState {
-    return this.#lastChange?.state ?? 'connecting';
-  }
-
-  /** The last connectionStateChanged, if any. */
-  get lastChange(): ConnectionStateChange | undefined {
-    return this.#lastChange;
+    return this.lastChange?.state ?? 'connecting';
   }
 
   /** When the session ends, unless its token is renewed. */
@@ -198,8 +195,8 @@ export class Parlor {
   }
 
   /**
-   * Returns the handle of a room that the session is in. After resume(), there is one for each room of
-   * sessionReady. The handle of a room that the session is out of may be returned too.
+   * Returns the handle of a room that the session is in or enters; after resume(), also of those that
+   * it was in before. The handle of a room that the session is out of may be returned too.
    */
   room(roomID: string): RoomHandle | undefined {
     return this.#rooms.get(roomID);
@@ -480,9 +477,16 @@ export class Parlor {
 
   /** Returns the current state of the session, for resume(). */
   resumeState(): ResumeState {
-    const { cursor } = this.#stream;
-    const state = { version: 1 as const, baseURL: this.#http.baseURL, seen: this.#seen.entries(), ...this.#session };
-    return cursor === undefined ? state : { ...state, cursor };
+    // If the client was closed, its handles have ended, and the session is still in the rooms.
+    const handles = [...this.#rooms.values()].filter(({ state, lastChange }) => state !== 'disconnected' || lastChange.event === this.lastChange?.event);
+    return {
+      version: 1,
+      baseURL: this.#http.baseURL,
+      cursor: this.#stream.cursor,
+      seen: this.#seen.entries(),
+      rooms: handles.flatMap(({ room }) => room ?? []), // without those that are being entered
+      ...this.#session,
+    };
   }
 
   #receive(name: string, data: string): void {
@@ -579,7 +583,7 @@ export class Parlor {
     try {
       await this.renewToken(await this.#getToken());
     } catch (error) {
-      if (this.#lastChange?.state === 'disconnected') return;
+      if (this.lastChange?.state === 'disconnected') return;
       if (Date.now() + RENEW_RETRY_DELAY < deadline) {
         this.#renewal = setTimeout(() => this.#renewUntil(deadline), RENEW_RETRY_DELAY);
       } else if (!(error instanceof ParlorError && error.code === 'token_expired')) {
@@ -597,11 +601,11 @@ export class Parlor {
   #setState(state: ConnectionState, event: ConnectionEvent, reason?: string): void {
     // While the client reconnects, each attempt may fail in another way. Only the first is emitted.
     if (this.connectionState === state) return;
-    this.#lastChange = { state, event, ...(reason !== undefined && { reason }) };
+    this.lastChange = { state, event, reason };
     this.#outbox.follow(state);
     this.#uploads?.then((uploads) => uploads.follow(state), () => {});
-    for (const room of this.#rooms.values()) room.follow(this.#lastChange);
-    this.#listeners.emit('connectionStateChanged', this.#lastChange);
+    for (const room of this.#rooms.values()) room.follow(this.lastChange);
+    this.#listeners.emit('connectionStateChanged', this.lastChange);
   }
 }
 

@@ -22,7 +22,7 @@ export interface RoomStateChange {
   /** Why: of the room (docs/room-states.md), or of the connection. */
   event: S.RoomStateEvent | ConnectionEvent;
   /** The text that an admin gave for a kick, or for the end of the room or of the session. */
-  reason?: string;
+  reason?: string | undefined;
 }
 
 /** The names of the events of a room. */
@@ -52,15 +52,17 @@ const REMOVAL_EVENT = 300;
  */
 export class RoomHandle {
   readonly roomID: string;
+  /** The room as it was when the session entered it, or when its stream last opened. */
+  room!: S.Room;
   /** Whether the session created the room when it entered it. */
   created = false;
+  /** The last stateChanged. */
+  lastChange: RoomStateChange = { state: 'connecting', event: 'enter' };
   /** The first members, if the room was entered with `memberLimit`. */
   firstMembers: S.RoomMembers | undefined;
   /** @internal */
   readonly parlor: Parlor;
   readonly #listeners = new Listeners<RoomEvents>();
-  #lastChange: RoomStateChange = { state: 'connecting', event: 'enter' };
-  #room: S.Room | undefined;
   /**
    * Whether the stream has said that the session is in the room. Before, a `disconnected` of the
    * stream is about an earlier time in the room, which may end on the stream after the reply to the
@@ -76,18 +78,8 @@ export class RoomHandle {
     this.roomID = roomID;
   }
 
-  /** The room as it was when the session entered it, or when its stream last opened. */
-  get room(): S.Room {
-    return this.#room!;
-  }
-
   get state(): ConnectionState {
-    return this.#lastChange.state;
-  }
-
-  /** The last stateChanged. */
-  get lastChange(): RoomStateChange {
-    return this.#lastChange;
+    return this.lastChange.state;
   }
 
   /** Adds a listener for an event of this room. The returned function removes it. */
@@ -126,21 +118,21 @@ export class RoomHandle {
 
   /** @internal The session entered the room. */
   entered({ room, members }: S.RoomReply, created: boolean): void {
-    const again = this.#room && (this.state !== 'connected' || this.#room.generation !== room.generation);
+    const again = this.room && (this.state !== 'connected' || this.room.generation !== room.generation);
     this.created ||= created;
     this.firstMembers = members;
-    this.#room = room;
+    this.room = room;
     const connection = this.parlor.lastChange;
     if (connection && connection.state !== 'connected') this.set(connection.state, connection.event);
-    else this.set('connected', created ? 'created' : 'success');
+    else this.set('connected', 'success');
     if (again) this.#listeners.emit('entered', undefined);
   }
 
-  /** @internal A stream has opened, and its sessionReady has the room or not. */
+  /** @internal A stream has opened, and its sessionReady has the room or not; or a session in it was resumed. */
   ready(room: S.Room | undefined): void {
     if (room) {
       this.#confirmed = true;
-      this.#room = room;
+      this.room = room;
       this.set('connected', 'success');
     } else if (this.state !== 'connecting' && this.state !== 'disconnected') {
       this.#removal = setTimeout(() => this.set('disconnected', 'networkTimeout'), REMOVAL_EVENT);
@@ -156,19 +148,19 @@ export class RoomHandle {
   set(state: ConnectionState, event: RoomStateChange['event'], reason?: string): void {
     clearTimeout(this.#removal);
     if (this.state === state) return;
-    this.#lastChange = { state, event, ...(reason !== undefined && { reason }) };
-    this.#listeners.emit('stateChanged', this.#lastChange);
+    this.lastChange = { state, event, reason };
+    this.#listeners.emit('stateChanged', this.lastChange);
   }
 
   /** @internal An event of the stream about this room. */
   receive(name: string, data: any): void {
     // An event of an earlier room of this name.
-    if (this.#room && data.generation < this.#room.generation) return;
+    if (this.room && data.generation < this.room.generation) return;
     if (name === 'roomStateChanged') {
       this.#stateChanged(data);
       return;
     }
-    if (name === 'roomReset') this.#room = data.room;
+    if (name === 'roomReset') this.room = data.room;
     this.#listeners.emit(name as keyof RoomEvents, data as never);
   }
 

@@ -1,5 +1,5 @@
 import { beforeEach, describe, expect, test, vi } from 'vitest';
-import type { LiveHistory, Parlor, RoomHandle } from '../src/index.ts';
+import { type LiveHistory, Parlor, type RoomHandle } from '../src/index.ts';
 import { failAttempt, fakeTime, login, message, next, room, until } from './harness.ts';
 import { type Call, TestServer } from './server.ts';
 
@@ -169,8 +169,30 @@ test('a room that was entered while the stream was lost is connected when it is 
 });
 
 test('a resumed session has a handle of each of its rooms', async () => {
-  await reconnect(room(4));
-  expect(parlor.room('r')).toMatchObject({ state: 'connected', room: { lastSeq: 4 }, created: false });
+  const handle = await enter();
+  void parlor.enterRoom('s').catch(() => {}); // the session is not in it yet
+  const states = [parlor.resumeState()];
+  parlor.close();
+  expect(handle.state).toBe('disconnected');
+  states.push(parlor.resumeState());
+  for (const state of states) {
+    expect(state.rooms).toEqual([room(1)]);
+    const { cursor, rooms, ...old } = state;
+    parlor = Parlor.resume(JSON.parse(JSON.stringify(state)));
+    expect(parlor.room('r')).toMatchObject({ state: 'connected', room: room(1) });
+    vi.advanceTimersByTime(0);
+    const ready = next(parlor, 'sessionReady');
+    stream = (await server.nextStream()).open().ready('1:9', [room(4), { ...room(2), roomID: 'unknown' }]);
+    await ready;
+    expect(parlor.room('r')).toMatchObject({ state: 'connected', room: { lastSeq: 4 }, created: false });
+    expect(parlor.room('unknown')).toMatchObject({ state: 'connected' });
+    await tell('disconnected', 'kickedOut', 1, 'spam');
+    expect(parlor.resumeState().rooms).toEqual([{ ...room(2), roomID: 'unknown' }]);
+    parlor.close();
+    const earlier = Parlor.resume(old); // of an earlier release
+    expect(earlier.room('r')).toBeUndefined();
+    earlier.close();
+  }
 });
 
 test('switchRoom gives a handle of the other room, and ends that of the first', async () => {
