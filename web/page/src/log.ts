@@ -38,8 +38,6 @@ export class Log {
   /** Whether the log shows its end, and follows new messages. */
   #following = true;
   #entries: Entry[] = [];
-  /** The seqs of recalled messages: a page of history in flight may still have their text. */
-  #recalled = new Set<number>();
 
   /** `recall` is called when the user recalls one of their messages. */
   constructor(userID: string, media: MediaView, recall: (message: Message) => void) {
@@ -58,7 +56,6 @@ export class Log {
 
   clear(): void {
     this.#entries = [];
-    this.#recalled.clear();
     this.#list.replaceChildren();
   }
 
@@ -67,28 +64,27 @@ export class Log {
     this.clear();
   }
 
-  /** Shows a message, unless it is shown already. */
+  /** Shows a message, unless it is shown already; as recalled if it was recalled. */
   addMessage(message: Message): void {
+    if (message.recalled) this.#showRecalled(message);
     const mine = message.sender.userID === this.#userID;
     const at = new Date(message.sentAt);
     const sender = nameElement(message.sender.userName, 'sender');
     const heading = make('p', { class: 'heading' }, sender, timeOf(at));
-    const recalled = message.recalled || this.#recalled.has(message.seq ?? 0);
-    const media = 'media' in message && !recalled ? message.media : undefined;
+    const media = 'media' in message ? message.media : undefined;
     const shown = media && this.#media.show(message.kind, media);
     const text = textOf(message) ?? `(${message.kind})`;
     const bubble = make('div', { class: 'bubble', title: at.toLocaleString() }, shown ?? text);
     if (shown) bubble.classList.add('media');
     const content = make('div', { class: 'content' }, heading, bubble);
-    if (recalled) showRecalled(content);
+    if (message.recalled) showRecalled(content);
     else if (mine) this.#offerRecall(message, content, at);
     const element = make('li', { class: mine ? 'message mine' : 'message' });
     this.#insert({ seq: message.seq ?? 0, at, senderID: message.sender.userID, element }, avatar(message.sender), content);
   }
 
-  /** Replaces the content of a recalled message. */
-  recall(seq: number): void {
-    this.#recalled.add(seq);
+  /** Replaces the content of a recalled message that is shown. */
+  #showRecalled({ seq }: Message): void {
     const content = this.#entries.find((entry) => entry.seq === seq)?.element.querySelector<HTMLElement>('.content');
     if (content) showRecalled(content);
   }

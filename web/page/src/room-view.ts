@@ -4,7 +4,8 @@ import {
   type Parlor,
   ParlorError,
   type Message,
-  type Room,
+  type RoomHandle,
+  type RoomStateChange,
 } from 'parlor-sdk';
 import { Attachments, type UnfinishedUpload } from './attachments.ts';
 import { Composer } from './composer.ts';
@@ -16,12 +17,6 @@ import { Members } from './members.ts';
 import { Outbox } from './outbox.ts';
 import type { Removal, RoomChoice, Saved, SavedUpload, Unsent } from './saved.ts';
 import { connectionTexts, textForDisconnect, textForError, textForLeave, textForRemoval } from './texts.ts';
-
-/**
- * How long to wait for the event that says why a resumed session is out of the room, in
- * milliseconds. The server sends it together with sessionReady, or not at all.
- */
-const REMOVAL_EVENT_MS = 300;
 
 /** The actions that the view leaves to the page. */
 export interface RoomViewActions {
@@ -51,18 +46,14 @@ export class RoomView {
   readonly #outbox: Outbox;
   readonly #attachments: Attachments;
   readonly #stopListening: (() => void)[];
+  /** The room that the view shows; undefined while the session enters it. */
+  #handle: RoomHandle | undefined;
   #generation = 0;
-  /** The seq of the last event that the stream delivered. */
-  #lastSeq = 0;
-  /** Whether the session is in the room; false while it enters it. */
-  #inside = false;
   #out: Removal | undefined;
   /** Whether the session has ended, so that there is nothing to leave. */
   #ended = false;
   /** The messages that were not sent before a reload, until the session is in the room. */
   #unsent: Unsent[] = [];
-  /** Enters the room again unless the event that says why the session is out arrives first. */
-  #reentry: ReturnType<typeof setTimeout> | undefined;
 
   constructor(parlor: Parlor, room: RoomChoice, actions: RoomViewActions) {
     this.#parlor = parlor;
@@ -70,8 +61,8 @@ export class RoomView {
     this.#actions = actions;
     this.#media = new MediaView(parlor);
     this.#log = new Log(parlor.userID, this.#media, (message) => void this.#recall(message));
-    this.#history = new History(parlor, room.roomID, this.#log);
-    this.#members = new Members(parlor, room.roomID);
+    this.#history = new History(this.#log);
+    this.#members = new Members(parlor.userID);
     this.#outbox = new Outbox(parlor, room.roomID, this.#log);
     this.#attachments = new Attachments(parlor, this.#log, this.#outbox);
     this.#composer = new Composer(
@@ -79,7 +70,9 @@ export class RoomView {
       (text) => this.#outbox.add({ text }),
       (files) => this.#attachments.add(files),
     );
-    this.#stopListening = this.#listen();
+    this.#stopListening = [
+      parlor.on('connectionStateChanged', ({ state, event, reason }) => this.#showConnection(state, event, reason)),
+    ];
     byID('leave', HTMLButtonElement).onclick = () => actions.leave();
     this.#view.removeAttribute('data-out');
     this.#showConnection(parlor.connectionState);
@@ -109,7 +102,7 @@ export class RoomView {
   }
 
   get inside(): boolean {
-    return this.#inside;
+    return this.#handle !== undefined && this.#handle.state !== 'disconnected';
   }
 
   get ended(): boolean {
@@ -120,10 +113,9 @@ export class RoomView {
   async enter(unsent: Unsent[], uploads: UnfinishedUpload[]): Promise<void> {
     this.#unsent = unsent;
     this.#attachments.continue(uploads);
-    const { roomID, roomName } = this.#room;
-    const { room } = await this.#parlor.enterRoom(roomID, { roomName });
+    const handle = await this.#enterRoom();
     this.#show();
-    await this.#load(room);
+    await this.#attend(handle);
   }
 
   /**
@@ -139,19 +131,12 @@ export class RoomView {
       this.#showOut(out);
       return;
     }
-    // The session was in the room when the page was left. If it no longer is, the stream says why.
-    this.#inside = true;
     this.#composer.enabled = false;
-    try {
-      const { room } = await this.#parlor.getRoom(this.#room.roomID);
-      if (this.#inside) await this.#load(room);
-    } catch (error) {
-      if (!isOutside(error)) throw error;
-    }
+    // Without a handle, the page was left while the session entered the room.
+    await this.#attend(this.#parlor.room(this.#room.roomID) ?? (await this.#enterRoom()));
   }
 
   close(): void {
-    clearTimeout(this.#reentry);
     for (const stop of this.#stopListening) stop();
     this.#history.close();
     this.#attachments.close();
@@ -169,114 +154,76 @@ export class RoomView {
     this.#composer.focus();
   }
 
-  /**
-   * Loads the messages and members. `after` is the seq of the last message that the view showed
-   * before the session was out of the room.
-   */
-  async #load(room: Room, after = 0): Promise<void> {
-    const sameGeneration = room.generation === this.#generation && after > 0;
-    this.#begin(room.generation);
-    this.#inside = true;
+  #enterRoom(): Promise<RoomHandle> {
+    const { roomID, roomName } = this.#room;
+    return this.#parlor.enterRoom(roomID, { roomName });
+  }
+
+  /** Shows a room that the session is in. */
+  async #attend(handle: RoomHandle): Promise<void> {
+    const closed = this.#generation !== 0 && this.#generation !== handle.room.generation;
+    if (this.#handle !== handle) this.#listen(handle);
+    this.#handle = handle;
+    this.#generation = handle.room.generation;
+    this.#clear();
+    if (closed) this.#log.addLine(0, ['The room was closed in the meantime. This is a new one.']);
+    await this.#load(handle);
+  }
+
+  /** Loads the messages and members, and sends what was not sent. */
+  async #load(handle: RoomHandle): Promise<void> {
+    try {
+      await Promise.all([this.#history.load(handle), this.#members.load(handle)]);
+    } catch (error) {
+      if (!isOutside(error)) throw error; // the stream says why the session is out again
+    }
+    if (this.#handle !== handle || !this.inside) return;
     this.#out = undefined;
     this.#composer.enabled = true;
     this.#view.removeAttribute('data-out');
     this.#showNotice('');
-    const messages = sameGeneration ? this.#history.loadAfter(after) : this.#history.loadNewest();
-    try {
-      await Promise.all([messages, this.#members.load()]);
-    } catch (error) {
-      if (!isOutside(error)) throw error; // the stream says why the session is out again
-    }
-    if (!this.#inside) return;
     for (const message of this.#unsent.splice(0)) this.#outbox.add(message);
     this.#outbox.sendWaiting();
-  }
-
-  /** Clears the view if the room has a new generation. */
-  #begin(generation: number): void {
-    if (generation === this.#generation) return;
-    const first = this.#generation === 0;
-    this.#generation = generation;
-    this.#lastSeq = 0;
-    this.#clear();
-    if (!first) this.#log.addLine(0, ['The room was closed in the meantime. This is a new one.']);
   }
 
   #clear(): void {
     this.#log.clear();
     this.#media.clear();
-    this.#history.clear();
   }
 
-  #listen(): (() => void)[] {
-    const parlor = this.#parlor;
-    /** Reports whether an event is of this room. It may arrive before the reply to enterRoom. */
-    const ours = (event: { roomID: string; generation: number; seq: number }) => {
-      if (event.roomID !== this.#room.roomID || event.generation < this.#generation) return false;
-      this.#begin(event.generation);
-      this.#lastSeq = event.seq;
-      return true;
-    };
-    return [
-      parlor.on('connectionStateChanged', ({ state, event, reason }) => this.#showConnection(state, event, reason)),
-      parlor.on('sessionReady', ({ rooms }) => {
-        if (!this.#inside) return;
-        if (rooms.some(({ roomID }) => roomID === this.#room.roomID)) this.#outbox.sendWaiting();
-        else this.#reentry = setTimeout(() => void this.#enterAgain(), REMOVAL_EVENT_MS);
+  #listen(handle: RoomHandle): void {
+    this.#stopListening.push(
+      handle.on('stateChanged', ({ state, event, reason }) => {
+        if (state === 'connected') this.#outbox.sendWaiting();
+        if (state === 'disconnected') this.#left(event, reason);
       }),
-      parlor.on('roomStateChanged', ({ roomID, state, event, reason }) => {
-        if (!this.#inside || state !== 'disconnected' || roomID !== this.#room.roomID) return;
-        this.#removed(reason === undefined ? { event } : { event, reason });
-      }),
-      parlor.on('roomReset', ({ room }) => {
-        if (!this.#inside || room.roomID !== this.#room.roomID) return;
-        this.#begin(room.generation);
-        this.#clear();
-        this.#lastSeq = room.lastSeq;
-        this.#loadOrShowError(() => this.#load(room));
-      }),
-      parlor.on('roomMemberJoined', (event) => {
-        if (!ours(event)) return;
-        this.#members.apply(event);
-        for (const { userID, userName } of event.memberList) {
-          this.#log.addLine(event.seq, userID === parlor.userID ? ['You joined'] : [nameElement(userName), ' joined']);
+      handle.on('roomReset', () => this.#clear()),
+      handle.on('roomMemberJoined', ({ seq, memberList }) => {
+        for (const { userID, userName } of memberList) {
+          this.#log.addLine(seq, userID === this.#parlor.userID ? ['You joined'] : [nameElement(userName), ' joined']);
         }
       }),
-      parlor.on('roomMemberLeft', (event) => {
-        if (!ours(event)) return;
-        this.#members.apply(event);
-        for (const { userName, reason } of event.memberList) {
-          this.#log.addLine(event.seq, [nameElement(userName), textForLeave(reason)], { 'data-reason': reason });
+      handle.on('roomMemberLeft', ({ seq, memberList }) => {
+        for (const { userName, reason } of memberList) {
+          this.#log.addLine(seq, [nameElement(userName), textForLeave(reason)], { 'data-reason': reason });
         }
       }),
-      parlor.on('roomMemberCountUpdated', (event) => {
-        if (!ours(event)) return;
-        this.#members.apply(event);
-        if (event.memberEvents === 'names') this.#loadOrShowError(() => this.#members.load());
-      }),
-      parlor.on('roomMessageReceived', (event) => {
-        const { seq } = event;
-        if (seq === undefined || !ours({ ...event, seq })) return; // the page shows only stored messages
-        for (const message of event.messageList) {
-          this.#log.addMessage(message);
-          if (message.sender.userID === parlor.userID) this.#outbox.sent(message);
+      handle.on('roomMessageReceived', ({ messageList }) => {
+        for (const message of messageList) {
+          if (message.sender.userID === this.#parlor.userID) this.#outbox.sent(message);
         }
       }),
-      parlor.on('messageRecalled', (event) => {
-        if (ours(event)) this.#log.recall(event.recalledSeq);
-      }),
-    ];
+    );
   }
 
   /** The session is out of the room: it timed out, or was removed. */
-  #removed(out: Removal): void {
-    clearTimeout(this.#reentry);
-    if (out.event === 'networkTimeout') void this.#enterAgain();
-    else this.#showOut(out);
+  #left(event: RoomStateChange['event'], reason?: string): void {
+    if (this.#parlor.connectionState === 'disconnected') return; // the end of the session is shown
+    if (event === 'networkTimeout') void this.#enterAgain();
+    else this.#showOut(reason === undefined ? { event } : { event, reason });
   }
 
   #showOut(out: Removal): void {
-    this.#inside = false;
     this.#out = out;
     this.#disable();
     const [label, act] =
@@ -293,13 +240,7 @@ export class RoomView {
   }
 
   async #enterAgain(): Promise<void> {
-    this.#inside = false; // so that further events about this are ignored
-    const after = this.#lastSeq;
-    await this.#loadOrShowError(async () => {
-      const { roomID, roomName } = this.#room;
-      const { room } = await this.#parlor.enterRoom(roomID, { roomName });
-      await this.#load(room, after);
-    });
+    await this.#loadOrShowError(async () => this.#attend(await this.#enterRoom()));
   }
 
   async #loadOrShowError(load: () => Promise<void>): Promise<void> {
@@ -310,12 +251,11 @@ export class RoomView {
     }
   }
 
-  async #recall({ messageID, seq = 0 }: Message): Promise<void> {
+  async #recall({ messageID }: Message): Promise<void> {
     const error = byID('log-error', HTMLElement);
     error.textContent = '';
     try {
       await this.#parlor.recallMessage(this.#room.roomID, messageID);
-      this.#log.recall(seq);
       this.#composer.focus(); // the focused button was removed
     } catch (cause) {
       error.textContent = `The message was not recalled. ${textForError(cause)}`;

@@ -1,4 +1,4 @@
-import type { ResumeState, RoomStateEvent } from 'parlor-sdk';
+import type { ResumeState, RoomStateChange } from 'parlor-sdk';
 import { randomSuffix } from './identity.ts';
 
 /** The state of a tab that survives a reload. Only this tab can read it. */
@@ -22,7 +22,7 @@ export interface RoomChoice {
 }
 
 export interface Removal {
-  event: RoomStateEvent;
+  event: RoomStateChange['event'];
   /** The text that an admin gave. */
   reason?: string;
 }

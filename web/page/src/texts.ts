@@ -3,7 +3,7 @@ import {
   type ConnectionState,
   type LeaveReason,
   ParlorError,
-  type RoomStateEvent,
+  type RoomStateChange,
 } from 'parlor-sdk';
 
 /** Returns the text for an error. The default is the server's own text. */
@@ -112,7 +112,7 @@ export function textForLeave(reason: LeaveReason): string {
 }
 
 /** Returns the text for being out of a room without having left it. */
-export function textForRemoval(event: RoomStateEvent, reason = ''): string {
+export function textForRemoval(event: RoomStateChange['event'], reason = ''): string {
   const because = reason === '' ? '.' : `: ${reason}`;
   switch (event) {
     case 'kickedOut':
