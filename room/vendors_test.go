@@ -33,7 +33,8 @@ var vendors = map[string][]string{
 	"ZIMErrorCode": {
 		"6000001 CommonModuleParamsInvalid", "6000002 CommonModuleNotInit", "6000004 CommonModuleTriggerSDKFrequencyLimit",
 		"6000005 CommonModuleTriggerServerFrequencyLimit", "6000007 CommonModuleIMServerError", "6000008 CommonModuleIMDatabaseError",
-		"6000009 CommonModuleIMServerDisconnect", "6000021 CommonModuleBlacklistLimit",
+		"6000009 CommonModuleIMServerDisconnect", "6000011 CommonModuleUserIsNotExist", "6000013 CommonModuleUnsupportedRequest",
+		"6000021 CommonModuleBlacklistLimit", "6000102 NetworkModuleServerError",
 		"6000103 NetworkModuleTokenInvalid", "6000104 NetworkModuleNetworkError", "6000105 NetworkModuleRequestTimeout",
 		"6000106 NetworkModuleTokenExpired", "6000107 NetworkModuleTokenVersionError", "6000108 NetworkModuleTokenTimeIsTooShort",
 		"6000109 NetworkModuleTokenTimeIsTooLong", "6000111 NetworkModuleUserHasAlreadyLogged", "6000121 NetworkModuleUserIsNotLogged",
@@ -50,7 +51,9 @@ var vendors = map[string][]string{
 		"6000350 RoomMemberAttributesCommonError", "6000351 total length of member attributes", "6000352 length of a member attribute's key",
 		"6000353 length of a member attribute's value", "6000354 rate of setting member attributes",
 		"6000355 rate of querying a room's member attributes", "6000356 rate of querying a user's member attributes",
-		"6000357 number of members with attributes",
+		"6000357 number of members with attributes", "6000601 ConversationModuleCommonError",
+		"6000603 ConversationModuleConversationDoesNotExist", "6000805 FriendModuleCannotAddSelfToBlacklist",
+		"6000807 FriendModuleUserNotInBlacklist",
 	},
 	"ZIMUserOnlineStatus": {"Online 0", "Offline 1", "Logout 2", "Unknown 99"},
 	"ZIM calls and callbacks for statuses": {

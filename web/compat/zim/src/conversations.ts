@@ -68,14 +68,15 @@ export class Conversations {
     { conversationTypes, isOnlyUnreadConversation }: T.ZIMConversationFilterOption = {},
   ): Promise<T.ZIMConversation[]> {
     if (conversationTypes?.length && !conversationTypes.includes(ZIMConversationType.Peer)) return [];
+    const most = count || PAGE;
     const found: Conversation[] = [];
     let before = nextConversation?.orderKey;
     do {
-      const limit = Math.min(count - found.length, PAGE);
+      const limit = Math.min(most - found.length, PAGE);
       const page = await this.#session.parlor.listConversations({ limit, ...(before !== undefined && { before }) });
       found.push(...page.conversationList.filter(({ unreadCount }) => !isOnlyUnreadConversation || unreadCount > 0));
       before = page.nextCursor;
-    } while (before !== undefined && found.length < count);
+    } while (before !== undefined && found.length < most);
     return this.#show(found);
   }
 

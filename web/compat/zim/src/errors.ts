@@ -6,27 +6,27 @@ import type { ZIMError } from './types.ts';
 export type Area = 'connection' | 'room' | 'attributes' | 'memberAttributes' | 'message' | 'user';
 
 /**
- * The number of each code of docs/errors.md and of the SDK. docs/room-states.md has the same table
- * the other way round. The codes of calls that no client makes are here too, so that a new code
- * cannot be forgotten.
+ * The number of each code of docs/errors.md and of the SDK, so that a new code cannot be forgotten.
+ * docs/room-states.md has the same table the other way round. Failed stands for the codes of calls
+ * that this client does not make.
  */
 export const numbers: Record<ProblemCode, C> = {
   attributes_full: C.RoomModuleTheTotalLengthOfRoomAttributesValueExceedsLimit,
-  ban_not_found: C.CommonModuleUnsupportedRequest,
+  ban_not_found: C.Failed,
   banned: C.RoomModuleRoomMemberIsBlocked,
   block_not_found: C.FriendModuleUserNotInBlacklist,
   block_self: C.FriendModuleCannotAddSelfToBlacklist,
   blocked: C.MessageModuleSenderInBlacklist,
   body_timeout: C.NetworkModuleRequestTimeout,
   body_too_large: C.CommonModuleParamsInvalid,
-  broadcast_not_found: C.CommonModuleUnsupportedRequest,
+  broadcast_not_found: C.Failed,
   client_message_id_reused: C.MessageModuleSendMessageFailed,
   conversation_not_found: C.ConversationModuleConversationDoesNotExist,
   creator_room_limit: C.RoomModuleTheNumberOfExistingRoomsHasReachedLimit,
   file_too_large: C.MessageModuleFileSizeInvalid,
   file_unreadable: C.MessageModuleFileNotExist,
-  forbidden_host: C.NetworkModuleServerError,
-  forbidden_proxy: C.NetworkModuleServerError,
+  forbidden_host: C.Failed,
+  forbidden_proxy: C.Failed,
   internal: C.CommonModuleIMServerError,
   invalid_request: C.CommonModuleParamsInvalid,
   malformed_json: C.CommonModuleParamsInvalid,
@@ -34,26 +34,26 @@ export const numbers: Record<ProblemCode, C> = {
   media_lost: C.MessageModuleFileNotExist,
   media_not_found: C.MessageModuleFilePermissionDenied,
   media_quota: C.MessageModuleFileServerError,
-  media_readers: C.MessageModuleFilePermissionDenied,
-  media_sent: C.MessageModuleFileError,
+  media_readers: C.Failed,
+  media_sent: C.Failed,
   media_size: C.MessageModuleFileSizeInvalid,
   media_type: C.MessageModuleFileTypeUnsupported,
-  media_url_refused: C.MessageModuleFileDownloadUrlNotFound,
+  media_url_refused: C.Failed,
   member_not_found: C.RoomModuleUserIsNotInTheRoom,
   message_not_found: C.MessageModuleTargetDoesNotExist,
   message_to_self: C.CommonModuleParamsInvalid,
-  method_not_allowed: C.CommonModuleUnsupportedRequest,
+  method_not_allowed: C.Failed,
   name_signed: C.CommonModuleUnsupportedRequest,
   network_error: C.NetworkModuleNetworkError,
   no_history: C.CommonModuleUnsupportedRequest,
-  not_admin: C.CommonModuleUnsupportedRequest,
-  not_found: C.CommonModuleUnsupportedRequest,
+  not_admin: C.Failed,
+  not_found: C.Failed,
   not_granted: C.CommonModuleUnsupportedRequest,
-  not_in_feed: C.CommonModuleUnsupportedRequest,
+  not_in_feed: C.Failed,
   not_in_room: C.RoomModuleUserIsNotInTheRoom,
   not_sender: C.MessageModuleCommonError,
-  precondition_failed: C.RoomModuleRoomAttributesOperationFailedCompletely,
-  range_not_satisfiable: C.MessageModuleFileDownloadFailed,
+  precondition_failed: C.Failed,
+  range_not_satisfiable: C.Failed,
   recall_too_late: C.MessageModuleMessageExceedsRevokeTime,
   room_exists: C.RoomModuleTheRoomAlreadyExists,
   room_full: C.RoomModuleJoinRoomError,
@@ -62,18 +62,18 @@ export const numbers: Record<ProblemCode, C> = {
   seq_ahead: C.ConversationModuleCommonError,
   server_full: C.NetworkModuleServerError,
   session_ended: C.NetworkModuleUserIsNotLogged,
-  session_not_found: C.NetworkModuleUserIsNotLogged,
+  session_not_found: C.Failed,
   status_subscription_limit: C.CommonModuleUnsupportedRequest,
   storage_full: C.MessageModuleFileServerError,
-  stream_key_refused: C.NetworkModuleTokenInvalid,
-  stream_ticket_refused: C.NetworkModuleTokenInvalid,
+  stream_key_refused: C.Failed,
+  stream_ticket_refused: C.Failed,
   token_expired: C.NetworkModuleTokenExpired,
   token_invalid: C.NetworkModuleTokenInvalid,
   token_user_mismatch: C.NetworkModuleUserIDError,
   token_void: C.NetworkModuleTokenInvalid,
   too_many_attribute_changes: C.CommonModuleTriggerServerFrequencyLimit,
   too_many_blocks: C.CommonModuleBlacklistLimit,
-  too_many_broadcasts: C.CommonModuleTriggerServerFrequencyLimit,
+  too_many_broadcasts: C.Failed,
   too_many_connections: C.NetworkModuleServerError,
   too_many_inbox_changes: C.CommonModuleTriggerServerFrequencyLimit,
   too_many_joins: C.CommonModuleTriggerServerFrequencyLimit,
@@ -86,14 +86,14 @@ export const numbers: Record<ProblemCode, C> = {
   too_many_streams: C.NetworkModuleServerError,
   too_many_unsent: C.CommonModuleTriggerSDKFrequencyLimit,
   too_much_barrage: C.CommonModuleTriggerServerFrequencyLimit,
-  tus_version: C.MessageModuleFileError,
+  tus_version: C.Failed,
   unauthenticated: C.NetworkModuleUserIsNotLogged,
   unavailable: C.CommonModuleIMDatabaseError,
   unexpected_reply: C.NetworkModuleServerError,
-  unsupported_media_type: C.CommonModuleParamsInvalid,
-  upload_incomplete: C.MessageModuleFileError,
+  unsupported_media_type: C.Failed,
+  upload_incomplete: C.MessageModuleFileServerError,
   upload_interrupted: C.MessageModuleFileServerError,
-  upload_offset: C.MessageModuleFileError,
+  upload_offset: C.MessageModuleFileServerError,
   upload_stalled: C.MessageModuleFileServerError,
   upload_too_long: C.MessageModuleFileSizeInvalid,
   user_in_room: C.RoomModuleJoinRoomError,
@@ -102,7 +102,7 @@ export const numbers: Record<ProblemCode, C> = {
 };
 
 /** The numbers that differ with what a call is about. */
-const inArea: Partial<Record<Area, Partial<Record<ProblemCode, C>>>> = {
+export const inArea: Partial<Record<Area, Partial<Record<ProblemCode, C>>>> = {
   room: { not_granted: C.RoomModuleJoinRoomError },
   memberAttributes: {
     attributes_full: C.RoomModuleTheTotalLengthOfRoomMemberAttributesExceedsLimit,
@@ -124,6 +124,29 @@ export function zimError(error: unknown, area: Area): ZIMError {
   }
   if (isFailure(error)) return error;
   return failure(C.Failed, error instanceof Error ? error.message : String(error));
+}
+
+/** The most bytes of keys and values of attributes, and the numbers for longer ones. */
+const lengths = {
+  attributes: {
+    key: { most: 16, code: C.RoomModuleTheLengthOfRoomAttributeKeyExceedsLimit },
+    value: { most: 1024, code: C.RoomModuleTheLengthOfRoomAttributeValueExceedsLimit },
+  },
+  memberAttributes: {
+    key: { most: 8, code: C.RoomModuleTheLengthOfRoomMemberAttributesKeyExceedsLimit },
+    value: { most: 64, code: C.RoomModuleTheLengthOfRoomMemberAttributesValueExceedsLimit },
+  },
+};
+
+/** Returns the error with the number for attributes that are too long, if that is why it occurred. */
+export function lengthError(error: unknown, area: keyof typeof lengths, attributes: Record<string, string>): unknown {
+  if (!isCode(error, 'invalid_request')) return error;
+  const { key, value } = lengths[area];
+  const bytes = (text: string) => new TextEncoder().encode(text).length;
+  const { message } = error as ParlorError;
+  if (Object.keys(attributes).some((name) => bytes(name) > key.most)) return failure(key.code, message);
+  if (Object.values(attributes).some((text) => bytes(text) > value.most)) return failure(value.code, message);
+  return error;
 }
 
 export function failure(code: C, message: string): ZIMError {

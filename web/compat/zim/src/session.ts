@@ -12,7 +12,7 @@ import {
   ZIMRoomAttributesUpdateAction,
   ZIMRoomEvent,
 } from './enums.ts';
-import { failure, invalid, notSupported, zimError } from './errors.ts';
+import { failure, invalid, notLogged, notSupported, zimError } from './errors.ts';
 import type { Events } from './events.ts';
 import { draftOf, emptyMessage, isMedia, mediaIn, received, revocation } from './messages.ts';
 import { type Room, Rooms } from './rooms.ts';
@@ -43,7 +43,7 @@ export class Session {
   readonly #peers = new Deliveries();
   /** Begins the clientMessageID of each message that this client sends: they are not echoed. */
   readonly #prefix = newMessageID().replaceAll('-', '').slice(0, 24);
-  readonly #began = Date.now();
+  readonly #began: number;
   #sent = 0;
   #wasConnected = false;
   #closed = false;
@@ -56,6 +56,7 @@ export class Session {
 
   constructor(parlor: Parlor, events: Events, connected: () => void, ended: () => void) {
     this.parlor = parlor;
+    this.#began = beginning(parlor.sessionID);
     this.#events = events;
     this.#connected = connected;
     this.#ended = ended;
@@ -249,9 +250,7 @@ export class Session {
       return { message: sent };
     } catch (cause) {
       sent.sentStatus = ZIMMessageSentStatus.Failed;
-      const error = signal.aborted
-        ? failure(ZIMErrorCode.MessageModuleSendMessageFailedForCancelled, 'The message was cancelled.')
-        : zimError(cause, 'message');
+      const error = this.#closed ? notLogged() : signal.aborted ? cancelled() : zimError(cause, 'message');
       this.#statusChanged(sent, error.message);
       throw error;
     } finally {
@@ -387,4 +386,13 @@ export class Session {
       // The message is shown without its file.
     }
   }
+}
+
+function cancelled(): T.ZIMError {
+  return failure(ZIMErrorCode.MessageModuleSendMessageFailedForCancelled, 'The message was cancelled.');
+}
+
+/** Returns when a session began, in milliseconds: by the server's clock, which UUIDs of version 7 have. */
+function beginning(sessionID: string): number {
+  return sessionID[14] === '7' ? Number.parseInt(sessionID.replace('-', '').slice(0, 12), 16) : Date.now();
 }

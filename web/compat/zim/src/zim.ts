@@ -1,6 +1,6 @@
 import { Parlor, ParlorError, type RoomConfigRequest, type RoomHandle } from 'parlor-sdk';
 import { ZIMConnectionEvent, ZIMConnectionState, ZIMConversationType, ZIMErrorCode, ZIMRoomEvent } from './enums.ts';
-import { type Area, failure, invalid, isCode, notLogged, zimError } from './errors.ts';
+import { type Area, failure, invalid, isCode, lengthError, notLogged, zimError } from './errors.ts';
 import { type EventName, Events, type PositionalListener, type UnusedEventName, type ZIMEventHandler } from './events.ts';
 import { Session } from './session.ts';
 import type * as T from './types.ts';
@@ -348,7 +348,9 @@ export class ZIM {
         ...(deleted.length > 0 && { delete: deleted }),
         ...options,
       });
-    const { errorKeys } = await (session.rooms.get(roomID)?.change(call) ?? call());
+    const { errorKeys } = await (session.rooms.get(roomID)?.change(call) ?? call()).catch((error: unknown) => {
+      throw lengthError(error, 'attributes', set);
+    });
     if (errorKeys.length === keys.length) {
       const code = ZIMErrorCode.RoomModuleRoomAttributesOperationFailedCompletely;
       throw failure(code, 'The attributes belong to other users.');
@@ -370,10 +372,10 @@ export class ZIM {
     { isDeleteAfterOwnerLeft }: T.ZIMRoomMemberAttributesSetConfig = {},
   ): Promise<T.ZIMRoomMembersAttributesOperatedResult> {
     return this.#call('memberAttributes', async ({ parlor }) => {
-      const { infos, errorUserList } = await parlor.updateMemberAttributes(roomID, {
-        userIDs,
-        set: attributes,
-        ...(isDeleteAfterOwnerLeft !== undefined && { deleteAfterOwnerLeft: isDeleteAfterOwnerLeft }),
+      const deletion = isDeleteAfterOwnerLeft === undefined ? {} : { deleteAfterOwnerLeft: isDeleteAfterOwnerLeft };
+      const change = { userIDs, set: attributes, ...deletion };
+      const { infos, errorUserList } = await parlor.updateMemberAttributes(roomID, change).catch((error: unknown) => {
+        throw lengthError(error, 'memberAttributes', attributes);
       });
       return {
         roomID,
@@ -456,14 +458,15 @@ export class ZIM {
     return this.#call('message', async (session) => {
       const list = this.#lister(session, conversationID, conversationType);
       if (nextMessage && !nextMessage.messageSeq) throw invalid('nextMessage is not a stored message.');
+      const most = count || PAGE;
       let next = nextMessage?.messageSeq ?? (reverse ? undefined : 0);
       let found: Awaited<ReturnType<typeof list>>['messageList'] = [];
       do {
-        const limit = Math.min(count - found.length, PAGE);
+        const limit = Math.min(most - found.length, PAGE);
         const reply = await list({ limit, ...(next !== undefined && (reverse ? { before: next } : { after: next })) });
         found = reverse ? [...reply.messageList, ...found] : [...found, ...reply.messageList];
         next = reply.nextCursor;
-      } while (next !== undefined && found.length < count);
+      } while (next !== undefined && found.length < most);
       return { conversationID, conversationType, messageList: await session.showAll(found) };
     });
   }

@@ -3,7 +3,7 @@ import { beforeEach, describe, expect, test, vi } from 'vitest';
 import { fakeTime } from '../../../sdk/tests/harness.ts';
 import { session, TestServer } from '../../../sdk/tests/server.ts';
 import Default, * as api from '../src/index.ts';
-import { numbers } from '../src/errors.ts';
+import { inArea, numbers } from '../src/errors.ts';
 import { create, generation, inRoom, login, message, received, roomMessage, roomReply, states, until } from './harness.ts';
 
 const { ZIM } = api;
@@ -50,10 +50,18 @@ describe('the client', () => {
     expect(await zim.queryGroupMemberList('g', {})).toEqual({ groupID: 'g', userList: [], nextFlag: 0 });
   });
 
-  test('has a number for each code', () => {
-    const codes = [...readFileSync(new URL('../../../../docs/errors.md', import.meta.url), 'utf8').matchAll(/^### (\w+)$/gm)];
+  test('has a number for each code, as docs/room-states.md says', () => {
+    const read = (name: string) => readFileSync(new URL(`../../../../docs/${name}`, import.meta.url), 'utf8');
+    const codes = Array.from(read('errors.md').matchAll(/^### (\w+)$/gm), ([, code]) => code as keyof typeof numbers);
     expect(codes.length).toBeGreaterThan(80);
-    for (const [, code] of codes) expect(api.ZIMErrorCode[numbers[code as keyof typeof numbers]], code).toBeTypeOf('string');
+    const rows = new Map(Array.from(read('room-states.md').matchAll(/^\| (6000\d+) [^|]*\|([^|]*)\|/gm), ([, number, row]) => [Number(number), row]));
+    for (const table of [numbers, ...Object.values(inArea)]) {
+      for (const code of codes) {
+        const number = table[code];
+        expect(number === undefined && table === numbers, code).toBe(false);
+        if (number !== undefined && number !== api.ZIMErrorCode.Failed) expect(rows.get(number), code).toContain(`\`${code}\``);
+      }
+    }
   });
 });
 
@@ -119,14 +127,17 @@ describe('a login', () => {
     await server.next('DELETE', '/v1/sessions/current');
   });
 
-  test('that is followed by a logout ends', async () => {
+  test.each([['logout', ['c 1/1', 'c 0/0']], ['destroy', ['c 1/1']]] as const)('that is followed by %s ends', async (end, expected) => {
     const { zim, log } = create(server);
     const done = zim.login('alice', { token: 'token' });
     const call = await server.next('POST', '/v1/sessions');
-    zim.logout();
+    zim[end]();
+    const next = ZIM.create(1); // after destroy, as in StrictMode of React
+    expect(next === null).toBe(end === 'logout');
+    next?.destroy();
     call.reply(201, session);
     await expect(done).rejects.toMatchObject({ code: 6000121 });
-    expect(states(log)).toEqual(['c 1/1', 'c 0/0']);
+    expect(states(log)).toEqual(expected);
     await server.next('DELETE', '/v1/sessions/current');
   });
 });
@@ -413,6 +424,15 @@ describe('attributes', () => {
     await expect(set).rejects.toMatchObject({ code: 6000331 });
   });
 
+  test.each([
+    [{ ['k'.repeat(17)]: '' }, 6000335], [{ key: 'ü'.repeat(513) }, 6000336], [{ key: 'x' }, 6000001],
+  ])('that are too long: %j', async (attributes, code) => {
+    const { zim } = await inRoom(server);
+    const set = zim.setRoomAttributes(attributes, 'r', {});
+    (await server.next('PATCH', '/v1/rooms/r/attributes')).refuse(400, 'invalid_request');
+    await expect(set).rejects.toMatchObject({ code });
+  });
+
   test('of members', async () => {
     const { zim, log, stream } = await inRoom(server);
     const set = zim.setRoomMembersAttributes({ hand: 'up' }, ['bob', 'carol'], 'r', { isDeleteAfterOwnerLeft: true });
@@ -431,6 +451,9 @@ describe('attributes', () => {
     const full = zim.setRoomMembersAttributes({ hand: 'up' }, ['bob'], 'r');
     (await server.next('PATCH', '/v1/rooms/r/member-attributes')).refuse(409, 'attributes_full');
     await expect(full).rejects.toMatchObject({ code: 6000351 });
+    const long = zim.setRoomMembersAttributes({ tooLongKey: '' }, ['bob'], 'r');
+    (await server.next('PATCH', '/v1/rooms/r/member-attributes')).refuse(400, 'invalid_request');
+    await expect(long).rejects.toMatchObject({ code: 6000352 });
   });
 });
 
@@ -450,15 +473,17 @@ describe('messages', () => {
     const own = { sender: { userID: 'alice', userName: 'Alice' }, text: 'Hello' };
     stream.event('roomMessageReceived', roomMessage(2, { ...own, clientMessageID }));
     stream.event('roomMessageReceived', roomMessage(3, own)); // by another tab
+    stream.event('roomMessageReceived', roomMessage(4, { sentAt: '2024-11-20T00:00:00.000Z' })); // before the login
     call.reply(201, { message: message(2, { ...own, clientMessageID }) });
     const { message: result } = await sent;
     expect(result).toBe(attached[0]);
     expect(result).toMatchObject({ messageID: 'm2', messageSeq: 2, sentStatus: 1, timestamp: Date.parse('2026-11-21T15:00:00.000Z') });
-    await received(log, 'receiveRoomMessage');
+    await until(() => log.length === 4);
     const another = { messageID: 'm3', direction: 0, senderUserID: 'alice' };
-    expect(log).toMatchObject([
-      ['roomMessageReceived', { messageList: [another], fromConversationID: 'r', info: { isOfflineMessage: true } }],
+    expect(log.slice(0, 3)).toMatchObject([
+      ['roomMessageReceived', { messageList: [another], fromConversationID: 'r', info: { isOfflineMessage: false } }],
       ['receiveRoomMessage', { messageList: [another], fromConversationID: 'r' }],
+      ['roomMessageReceived', { messageList: [{ messageID: 'm4', direction: 1 }], info: { isOfflineMessage: true } }],
     ]);
     expect(status).toEqual([0, 1]);
   });
@@ -473,6 +498,15 @@ describe('messages', () => {
     const away = zim.sendRoomMessage(text, 'elsewhere');
     (await server.next('POST', '/v1/rooms/elsewhere/messages')).refuse(409, 'not_in_room');
     await expect(away).rejects.toMatchObject({ code: 6000204 });
+  });
+
+  test('that wait are not sent after a logout', async () => {
+    const { zim } = await inRoom(server);
+    const first = zim.sendPeerMessage(text, 'bob');
+    await server.next('POST', '/v1/users/bob/messages');
+    const second = zim.sendPeerMessage(text, 'bob');
+    zim.logout();
+    for (const sent of [first, second]) await expect(sent).rejects.toMatchObject({ code: 6000121 });
   });
 
   test('that wait can be cancelled', async () => {
