@@ -21,6 +21,8 @@ export interface RoomSessionOptions {
   /** Called when the token is about to expire. */
   getToken?: (() => string | Promise<string>) | undefined;
   roomID: string;
+  /** The user whom the token must be for. The default is any user. */
+  userID?: string | undefined;
   userName?: string | undefined;
   userData?: string | undefined;
   /** The settings with which a missing room is created. */
@@ -134,7 +136,7 @@ export class RoomSession {
 
   /** Logs in and enters the room. @throws {ParlorError | TypeError} also if leave() is called meanwhile. */
   async enter(): Promise<void> {
-    const { baseURL, token, getToken, userName } = this.#options;
+    const { baseURL, token, getToken, userID, userName } = this.#options;
     this.#later = [];
     const parlor = await Parlor.login({
       token,
@@ -145,6 +147,9 @@ export class RoomSession {
     this.#parlor = parlor;
     try {
       this.#checkNotDone();
+      if (userID !== undefined && userID !== parlor.userID) {
+        throw new ParlorError('token_user_mismatch', `The token is for the user "${parlor.userID}", not for "${userID}".`);
+      }
       this.#listen(parlor);
       await this.#attend();
     } catch (error) {
