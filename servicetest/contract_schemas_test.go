@@ -134,6 +134,11 @@ func TestContractGenerators(t *testing.T) {
 	if anchor := regexp.MustCompile(`(?m)(: |- )[&*]\w+`).Find(contract.Contract); anchor != nil {
 		t.Errorf("the contract has the YAML anchor %q, which some generators cannot read", anchor)
 	}
+	// Some generators make one call for an operation, and send a form if there may be one, but with
+	// the fields of the first body.
+	if body := regexp.MustCompile(`\n +\S+/\S+:\n +schema: \{.*\n +multipart/form-data:`).Find(contract.Contract); body != nil {
+		t.Errorf("a form must be before other bodies, but is after\n%s", body)
+	}
 }
 
 // TestContractEventUnions compares the unions of events, from which generators make types, with
