@@ -1,12 +1,15 @@
 package servicetest
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"net/http"
 	"testing"
+	"time"
 
 	parlor "parlor/clients/go"
+	"parlor/handlers"
 	"parlor/room"
 )
 
@@ -120,6 +123,82 @@ func TestContractClient(t *testing.T) {
 	over, err := client.GetSessionWithResponse(ctx)
 	if p := mustReply(t, err, over.ApplicationproblemJSON401); p.Code != "session_ended" {
 		t.Errorf("problem for an ended session is %+v", p)
+	}
+}
+
+// TestContractClientMessages sends a message of each kind with the generated client, and uploads and
+// downloads a file.
+func TestContractClientMessages(t *testing.T) {
+	t.Parallel()
+	const rated = 5 // the kinds below but barrage
+	s := newService(t, func(c *setup) { c.api.Rates.Messages = handlers.Rate{Count: rated, Window: time.Hour} })
+	ctx := t.Context()
+	const id = "gen#x?%"
+	alice := s.login("alice")
+	client, err := parlor.NewClientWithResponses(s.url, parlor.WithHTTPClient(s.http), parlor.WithRequestEditorFn(parlor.Bearer(alice.SessionKey)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	created, err := client.CreateRoomWithResponse(ctx, parlor.CreateRoomRequest{RoomID: id})
+	mustReply(t, err, created.JSON201)
+	again, err := client.CreateRoomWithResponse(ctx, parlor.CreateRoomRequest{RoomID: id})
+	if p := mustReply(t, err, again.ApplicationproblemJSON409); p.Code != "room_exists" {
+		t.Errorf("problem for a room that exists is %+v", p)
+	}
+
+	file := []byte("words \x00\xff")
+	name := "a b.bin"
+	uploaded, err := client.UploadMediaWithBodyWithResponse(ctx, &parlor.UploadMediaParams{FileName: &name}, "application/octet-stream", bytes.NewReader(file))
+	media := mustReply(t, err, uploaded.JSON201).Media
+	if media.FileName != name || int(media.Size) != len(file) {
+		t.Errorf("uploaded %+v", media)
+	}
+	var quoted parlor.QuotedMessageRequest
+	quote := parlor.QuotedTextRequest{Text: "Hi", Sender: parlor.SenderRequest{UserID: "bob"}, SentAt: time.Now()}
+	if err := quoted.FromQuotedTextRequest(quote); err != nil {
+		t.Fatal(err)
+	}
+	for kind, set := range map[parlor.MessageKind]func(*parlor.SendMessageRequest) error{
+		"text": func(r *parlor.SendMessageRequest) error {
+			return r.FromTextMessageRequest(parlor.TextMessageRequest{Text: "Good morning"})
+		},
+		"command": func(r *parlor.SendMessageRequest) error {
+			return r.FromCommandMessageRequest(parlor.CommandMessageRequest{Data: []byte{0, 1, 255}})
+		},
+		"barrage": func(r *parlor.SendMessageRequest) error {
+			return r.FromBarrageMessageRequest(parlor.BarrageMessageRequest{Text: "+1"})
+		},
+		"custom": func(r *parlor.SendMessageRequest) error {
+			return r.FromCustomMessageRequest(parlor.CustomMessageRequest{SubType: 7, Text: "{}"})
+		},
+		"combine": func(r *parlor.SendMessageRequest) error {
+			return r.FromCombineMessageRequest(parlor.CombineMessageRequest{Title: "Earlier", MessageList: []parlor.QuotedMessageRequest{quoted}})
+		},
+		"file": func(r *parlor.SendMessageRequest) error {
+			return r.FromFileMessageRequest(parlor.FileMessageRequest{MediaID: media.MediaID})
+		},
+	} {
+		var message parlor.SendMessageRequest
+		if err := set(&message); err != nil {
+			t.Fatal(err)
+		}
+		sent, err := client.SendRoomMessageWithResponse(ctx, id, message)
+		reply := sent.JSON201
+		if kind == "command" || kind == "barrage" { // not stored
+			reply = sent.JSON202
+		}
+		if m := mustReply(t, err, reply).Message; m.Kind != kind || (m.Seq != nil) != (reply == sent.JSON201) {
+			t.Errorf("sent a message of kind %s: %+v", kind, m)
+		}
+	}
+	downloaded, err := client.DownloadMediaWithResponse(ctx, media.MediaID, name, nil)
+	if err != nil || !bytes.Equal(downloaded.Body, file) {
+		t.Errorf("downloaded %q, error %v", downloaded.Body, err)
+	}
+
+	refused, err := client.SendRoomMessageWithResponse(ctx, id, textMessage(t, "one too many"))
+	if p := mustReply(t, err, refused.ApplicationproblemJSON429); p.Code != "too_many_messages" || *refused.Headers429.RetryAfter < 1 {
+		t.Errorf("problem for one message too many is %+v", p)
 	}
 }
 
