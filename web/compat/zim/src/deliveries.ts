@@ -12,11 +12,9 @@ export class Deliveries {
   #waiting: Delivery[] = [];
   #holds = 0;
   #running = false;
-  #closed = false;
 
   /** Passes an event on after all others, when it is ready. `ready` must not reject. */
   add(deliver: () => void, ready?: Promise<unknown>): void {
-    if (this.#closed) return;
     this.#waiting.push({ ready, deliver });
     this.#run();
   }
@@ -30,9 +28,8 @@ export class Deliveries {
     };
   }
 
-  /** Discards the events that wait, and all later ones. */
+  /** Discards the events that wait. */
   close(): void {
-    this.#closed = true;
     this.#waiting = [];
   }
 

@@ -3,8 +3,11 @@ import { Deliveries } from './deliveries.ts';
 import { ZIMErrorCode, ZIMRoomEvent, ZIMRoomState } from './enums.ts';
 import { failure, notLogged } from './errors.ts';
 
-/** How long to wait for the reason why the session is no longer in a room, in milliseconds. */
-const REASON_TIMEOUT = 3_000;
+/**
+ * How long to wait for the reason why the session is no longer in a room, in milliseconds. The server
+ * sends it together with sessionReady, or not at all.
+ */
+const REASON_TIMEOUT = 1_000;
 
 /** What happened to the session in a room, and why. */
 export type RoomChange = (roomID: string, state: ZIMRoomState, event: ZIMRoomEvent, why?: object) => void;

@@ -81,6 +81,16 @@ describe('a login', () => {
     await expect(zim.login('alice', { token: 'token' })).rejects.toMatchObject({ code: 6000111 });
   });
 
+  test('bears a stream that breaks at first', async () => {
+    const { zim, log } = create(server);
+    const done = zim.login('alice', { token: 'token' });
+    (await server.next('POST', '/v1/sessions')).reply(201, session);
+    (await server.nextStream()).cut();
+    (await server.nextStream()).open().ready();
+    await done;
+    expect(states(log)).toEqual(['c 1/1', 'c 2/0']);
+  });
+
   test('has the form of ZIM 1.x, too', async () => {
     const { zim } = create(server);
     void zim.login({ userID: 'alice', userName: 'Al' }, 'token').catch(() => {});
@@ -194,8 +204,10 @@ describe('the states of a room', () => {
     (await server.next('POST', path)).refuse(409, 'room_full');
     await expect(refused).rejects.toMatchObject({ code: 6000304 });
     const entered = call().then((result) => log.push(['result', result]));
-    (await server.next('POST', path)).reply(200, { room: roomReply(), created: false });
+    (await server.next('POST', path)).reply(200, { room: roomReply({ roomAttributes: { key: 'value' } }), ...(path !== '/v1/rooms' && { created: false }) });
     await entered;
+    // The client that creates a room has chosen its attributes.
+    expect(log.some(([event]) => event === 'roomAttributesUpdated')).toBe(path !== '/v1/rooms');
     expect(states(log)).toEqual([`r 1/${active}`, `r 0/${failed}`, `r 1/${active}`, 'r 2/0']);
     expect(log.at(-1)).toEqual(['result', { roomInfo: { baseInfo: { roomID: 'r', roomName: 'R' } } }]);
     await expect(call()).rejects.toMatchObject({ code: 6000320 });
@@ -259,6 +271,7 @@ describe('the states of a room', () => {
     const { zim, log, stream } = await login(server);
     const done = zim.joinRoom('r');
     const call = await server.next('POST', '/v1/rooms/r/join');
+    stream.event('roomMessageReceived', { ...roomMessage(9), generation: 0 }); // of an earlier room of this name
     stream.event('roomMessageReceived', roomMessage(3)).event('tokenWillExpire', { secondsLeft: 1 });
     await received(log, 'tokenWillExpire');
     call.reply(200, { room: roomReply({ roomAttributes: { topic: 'x' }, attributesVersion: 2 }) });
@@ -291,9 +304,12 @@ describe('a lost stream', () => {
   test('and a reason that is lost with the next stream', async () => {
     const { log, stream } = await inRoom(server);
     stream.response.end();
+    const next = (await server.nextStream()).open().ready('1:1', []);
+    await until(() => log.length === 3);
+    next.response.end();
     (await server.nextStream()).open().ready('1:1', []);
-    await until(() => log.length === 4);
-    expect(states(log)).toEqual(['c 3/3', 'r 1/1', 'c 2/0', 'r 0/9']);
+    await until(() => log.length === 6);
+    expect(states(log)).toEqual(['c 3/3', 'r 1/1', 'c 2/0', 'c 3/3', 'c 2/0', 'r 0/9']);
   });
 
   test('and a room that was entered without a reply: it is left', async () => {
@@ -553,6 +569,21 @@ describe('messages', () => {
       type: 11, fileUID: 'f1', fileName: 'a.png', fileSize: 3, originalImageWidth: 4, fileDownloadUrl: `${server.url}/v1/media/f1/a.png?sig=s`,
     });
     expect(log[2]![1].messageList[0].messageSeq).toBe(3);
+  });
+
+  test('that wait for the URL of a file are not delivered after the room is left', async () => {
+    const { zim, log, stream } = await inRoom(server);
+    const media = { mediaID: 'f1', fileName: 'a.png', size: 3, contentType: 'image/png', url: '/v1/media/f1/a.png' };
+    stream.event('roomMessageReceived', roomMessage(2, { kind: 'image', text: undefined, media }));
+    const call = await server.next('GET', '/v1/media/f1');
+    const left = zim.leaveRoom('r');
+    (await server.next('POST', '/v1/rooms/r/leave')).reply(200, { roomID: 'r' });
+    await left;
+    call.refuse(404, 'media_not_found');
+    stream.event('tokenWillExpire', { secondsLeft: 1 });
+    await received(log, 'tokenWillExpire');
+    await new Promise((resolve) => setImmediate(resolve));
+    expect(log.map(([event]) => event)).toEqual(['roomStateChanged', 'tokenWillExpire']);
   });
 
   test('are recalled by others and by this client', async () => {
