@@ -26,6 +26,10 @@ var passwords = map[string]string{"alice": "alice-demo", "bob": "bob-demo", "bot
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
+	if os.Getenv("PARLOR_SECRET") == "" {
+		slog.Error("PARLOR_SECRET is not set")
+		os.Exit(1)
+	}
 	http.HandleFunc("POST /token", replyToken)
 	go func() {
 		slog.Error("listen", "error", http.ListenAndServe("127.0.0.1:"+setting("LISTEN_PORT", "3000"), nil))

@@ -13,6 +13,8 @@ const {
   CURSOR_FILE = 'feed-cursor',
 } = process.env;
 
+if (!PARLOR_SECRET) throw new Error('PARLOR_SECRET is not set');
+
 // The passwords of the users. Your backend has a login of its own.
 const passwords = new Map([
   ['alice', 'alice-demo'],
