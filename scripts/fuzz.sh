@@ -1,5 +1,5 @@
 #!/bin/sh
-# Runs every fuzz target of the module, one after another, because go test runs one at a time.
+# Runs every fuzz target of the repository, one after another, because go test runs one at a time.
 #
 #   scripts/fuzz.sh 30s
 set -eu
@@ -19,5 +19,6 @@ for target in $(echo "$targets" | tr -d ' '); do
 	file=${target%%:*}
 	name=${target##*:func}
 	echo "fuzz: $name in $(dirname "$file") for $duration"
-	go test -run '^$' -fuzz "^$name\$" -fuzzminimizetime 10x -fuzztime "$duration" "./$(dirname "$file")"
+	# clients/go is a module of its own.
+	go -C "$(dirname "$file")" test -run '^$' -fuzz "^$name\$" -fuzzminimizetime 10x -fuzztime "$duration" .
 done

@@ -43,6 +43,7 @@ func frames(stream io.Reader) iter.Seq2[frame, error] {
 	return func(yield func(frame, error) bool) {
 		lines := bufio.NewScanner(stream)
 		lines.Buffer(nil, maxLine)
+		lines.Split(completeLines)
 		var next frame
 		for lines.Scan() {
 			if line := lines.Bytes(); len(line) > 0 {
@@ -58,6 +59,14 @@ func frames(stream io.Reader) iter.Seq2[frame, error] {
 			yield(frame{}, err)
 		}
 	}
+}
+
+// completeLines is bufio.ScanLines without the last line if that has no end, because it was cut off.
+func completeLines(data []byte, atEOF bool) (advance int, line []byte, err error) {
+	if bytes.IndexByte(data, '\n') < 0 {
+		return 0, nil, nil
+	}
+	return bufio.ScanLines(data, atEOF)
 }
 
 // frame is an event as it arrives; its JSON is that of StreamEvent and FeedEvent.

@@ -3,6 +3,7 @@ package parlor
 import (
 	"errors"
 	"io"
+	"reflect"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -60,4 +61,30 @@ func TestEventsOfTheFeed(t *testing.T) {
 	if len(ids) != 1 || ids[0] != "k3.1a.2f" || failed == nil {
 		t.Errorf("got the IDs %q and error %v, want one event and an error", ids, failed)
 	}
+}
+
+// FuzzFrames checks that the frames of a stream do not depend on how it is divided into reads, and
+// that a stream that was cut off has no others.
+func FuzzFrames(f *testing.F) {
+	f.Add("retry: 1873\n\nevent: a\nid: 1:2\ndata: {}\n\n: a comment\n\ndata: 1\ndata: 2\r\n\r\nevent: cut", 40)
+	f.Add("data: x\n\ry\ndata: z\n\n", 9)
+	f.Fuzz(func(t *testing.T, stream string, cut int) {
+		read := func(r io.Reader) (all []frame) {
+			for next, err := range frames(r) {
+				if err != nil {
+					t.Fatal(err)
+				}
+				all = append(all, next)
+			}
+			return all
+		}
+		all := read(strings.NewReader(stream))
+		if bytewise := read(iotest.OneByteReader(strings.NewReader(stream))); !reflect.DeepEqual(bytewise, all) {
+			t.Errorf("byte by byte, %q has the frames %+v, not %+v", stream, bytewise, all)
+		}
+		cut = max(0, min(cut, len(stream)))
+		if some := read(strings.NewReader(stream[:cut])); len(some) > len(all) || len(some) > 0 && !reflect.DeepEqual(some, all[:len(some)]) {
+			t.Errorf("cut off after %d bytes, %q has the frames %+v, not %+v", cut, stream, some, all)
+		}
+	})
 }
