@@ -28,6 +28,8 @@ for (const facade of await readdir('compat')) {
   await writeTypes(`compat/${facade}`, `compat/${facade}/dist/index.d.ts`, `compat/types/${facade}`);
   // A script for pages without modules. It is one file, and sets the global variables itself.
   await bundle(`compat/${facade}.global`, `compat/${facade}/dist/global.js`, { format: 'iife', splitting: false });
+  // In the package too.
+  await cp(`dist/sdk/compat/${facade}.global.js`, `compat/${facade}/dist/${facade}.global.js`);
 }
 
 /** Bundles a module, and returns its size with gzip, without what it loads on first use. */
