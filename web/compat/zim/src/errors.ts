@@ -123,6 +123,7 @@ export function zimError(error: unknown, area: Area): ZIMError {
     return failure(code, error.message);
   }
   if (isFailure(error)) return error;
+  if (error instanceof TypeError) return invalid(error.message); // an argument is not what it should be
   return failure(C.Failed, error instanceof Error ? error.message : String(error));
 }
 

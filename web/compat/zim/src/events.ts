@@ -87,11 +87,7 @@ export class Events {
     const listener = this.#listeners.get(event);
     if (listener === undefined) return;
     const fields = listener.length > 2 ? positions[event]?.(data) : undefined;
-    try {
-      listener(this.#zim, ...(fields ?? [data]));
-    } catch (error) {
-      report(error);
-    }
+    guarded(() => listener(this.#zim, ...(fields ?? [data])));
   }
 
   clear(): void {
@@ -99,8 +95,12 @@ export class Events {
   }
 }
 
-/** Reports an error of the application like an uncaught one, without throwing it here. */
-export function report(error: unknown): void {
-  if (typeof reportError === 'function') reportError(error);
-  else console.error(error); // Node has no reportError
+/** Calls code of the application. What it throws is reported like an uncaught error. */
+export function guarded(call: () => void): void {
+  try {
+    call();
+  } catch (error) {
+    if (typeof reportError === 'function') reportError(error);
+    else console.error(error); // Node has no reportError
+  }
 }

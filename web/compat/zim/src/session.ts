@@ -13,7 +13,7 @@ import {
   ZIMRoomEvent,
 } from './enums.ts';
 import { failure, invalid, notLogged, notSupported, zimError } from './errors.ts';
-import type { Events } from './events.ts';
+import { type Events, guarded } from './events.ts';
 import { draftOf, emptyMessage, isMedia, mediaIn, received, revocation } from './messages.ts';
 import { type Room, Rooms } from './rooms.ts';
 import type * as T from './types.ts';
@@ -218,8 +218,8 @@ export class Session {
     message: T.ZIMMessage,
     to: string,
     type: ZIMConversationType,
-    config: T.ZIMMessageSendConfig = {},
-    notification: T.ZIMMessageSendNotification = {},
+    config?: T.ZIMMessageSendConfig | null,
+    notification?: T.ZIMMessageSendNotification | null,
   ): Promise<T.ZIMMessageSentResult> {
     const inRoom = type === ZIMConversationType.Room;
     if (!inRoom && type !== ZIMConversationType.Peer) throw notSupported(`conversations of type ${type}`);
@@ -232,14 +232,14 @@ export class Session {
       sentStatus: ZIMMessageSentStatus.Sending,
       timestamp: Date.now(),
     });
-    const draft = draftOf(message, localMessageID, config.priority); // rejects what cannot be sent
+    const draft = draftOf(message, localMessageID, config?.priority); // rejects what cannot be sent
     const sending = new AbortController();
     this.#sending.set(localMessageID, sending);
     const { signal } = sending;
-    notification.onMessageAttached?.(sent);
+    guarded(() => notification?.onMessageAttached?.(sent));
     this.#statusChanged(sent);
     try {
-      const file = isMedia(message) ? { mediaID: await this.#upload(message, sent, signal, notification) } : {};
+      const file = isMedia(message) ? { mediaID: await this.#upload(message, sent, signal, notification ?? {}) } : {};
       const options = { signal };
       const { message: stored } = inRoom
         ? await this.parlor.sendRoomMessage(to, { ...draft, ...file } as never, options)
@@ -281,7 +281,7 @@ export class Session {
     const { media } = await this.parlor.uploadMedia(file, {
       signal,
       ...(fileName && { fileName }),
-      ...(onMediaUploadingProgress && { onProgress: (done, total) => onMediaUploadingProgress(sent, done, total) }),
+      ...(onMediaUploadingProgress && { onProgress: (done, total) => guarded(() => onMediaUploadingProgress(sent, done, total)) }),
     });
     return media.mediaID;
   }

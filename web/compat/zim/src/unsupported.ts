@@ -31,8 +31,8 @@ const none = (): never[] => [];
 const EMPTY = {
   queryConversationPinnedList: () => ({ conversationList: none() }),
   queryPinnedMessageList: () => ({ messageList: none() }),
-  queryMessageReactionUserList: (message: any, { reactionType = '' }: { reactionType?: string } = {}) => ({
-    message, reactionType, userList: none(), userInfoList: none(), nextFlag: 0, totalCount: 0,
+  queryMessageReactionUserList: (message: any, config?: { reactionType?: string } | null) => ({
+    message, reactionType: config?.reactionType ?? '', userList: none(), userInfoList: none(), nextFlag: 0, totalCount: 0,
   }),
   queryGroupList: () => ({ groupList: none(), nextFlag: 0 }),
   queryGroupMemberList: (groupID: string) => ({ groupID, userList: none(), nextFlag: 0 }),

@@ -102,9 +102,10 @@ export class ZIM {
   login(userInfo: Pick<T.ZIMUserInfo, 'userID'> & Partial<T.ZIMUserInfo>, token: string): Promise<void>;
   async login(user: string | (Pick<T.ZIMUserInfo, 'userID'> & Partial<T.ZIMUserInfo>), config: string | T.ZIMLoginConfig): Promise<void> {
     if (this.#destroyed) throw notCreated();
-    const { userID, userName } = typeof user === 'string' ? { userID: user, userName: undefined } : user;
-    const options: T.ZIMLoginConfig = typeof config === 'string' ? { token: config } : config;
-    if (!userID || !options?.token) throw invalid('The userID or the token is missing.');
+    const { userID = '', userName = '' } = typeof user === 'string' ? { userID: user } : (user ?? {});
+    const options: Partial<T.ZIMLoginConfig> = typeof config === 'string' ? { token: config } : (config ?? {});
+    const { token } = options;
+    if (!userID || !token) throw invalid('The userID or the token is missing.');
     if (this.#session || this.#login) {
       throw failure(ZIMErrorCode.NetworkModuleUserHasAlreadyLogged, 'The user is logged in already.');
     }
@@ -115,7 +116,7 @@ export class ZIM {
     try {
       const name = options.userName || userName;
       const parlor = await Parlor.login({
-        token: options.token,
+        token,
         ...(this.#server !== undefined && { baseURL: this.#server }),
         ...(name && { userName: name }),
       });
@@ -369,11 +370,11 @@ export class ZIM {
     attributes: Record<string, string>,
     userIDs: string[],
     roomID: string,
-    { isDeleteAfterOwnerLeft }: T.ZIMRoomMemberAttributesSetConfig = {},
+    config?: T.ZIMRoomMemberAttributesSetConfig,
   ): Promise<T.ZIMRoomMembersAttributesOperatedResult> {
     return this.#call('memberAttributes', async ({ parlor }) => {
-      const deletion = isDeleteAfterOwnerLeft === undefined ? {} : { deleteAfterOwnerLeft: isDeleteAfterOwnerLeft };
-      const change = { userIDs, set: attributes, ...deletion };
+      const { isDeleteAfterOwnerLeft: deleteAfterOwnerLeft } = config ?? {};
+      const change = { userIDs, set: attributes, ...(deleteAfterOwnerLeft !== undefined && { deleteAfterOwnerLeft }) };
       const { infos, errorUserList } = await parlor.updateMemberAttributes(roomID, change).catch((error: unknown) => {
         throw lengthError(error, 'memberAttributes', attributes);
       });
@@ -453,9 +454,10 @@ export class ZIM {
   queryHistoryMessage(
     conversationID: string,
     conversationType: ZIMConversationType,
-    { nextMessage, count, reverse = false }: T.ZIMMessageQueryConfig,
+    config: T.ZIMMessageQueryConfig,
   ): Promise<T.ZIMMessageQueriedResult> {
     return this.#call('message', async (session) => {
+      const { nextMessage, count, reverse = false } = config;
       const list = this.#lister(session, conversationID, conversationType);
       if (nextMessage && !nextMessage.messageSeq) throw invalid('nextMessage is not a stored message.');
       const most = count || PAGE;
@@ -520,11 +522,11 @@ export class ZIM {
   }
 
   /** Changes the message that is given. The server does not store it. */
-  async updateMessageLocalExtendedData(
+  updateMessageLocalExtendedData(
     localExtendedData: string,
     message: T.ZIMMessage,
   ): Promise<T.ZIMMessageLocalExtendedDataUpdatedResult> {
-    return { message: Object.assign(message, { localExtendedData }) };
+    return this.#call('message', () => ({ message: Object.assign(message, { localExtendedData }) }));
   }
 
   /** Does nothing: senders do not learn who has read their messages. */
@@ -680,9 +682,10 @@ export class ZIM {
   }
 
   querySubscribedUserStatusList(
-    { userIDs }: T.ZIMSubscribedUserStatusQueryConfig = { userIDs: [] },
+    config?: T.ZIMSubscribedUserStatusQueryConfig,
   ): Promise<T.ZIMSubscribedUserStatusListQueriedResult> {
     return this.#call('user', async ({ parlor }) => {
+      const userIDs = config?.userIDs ?? [];
       const userStatusSubscriptionList: T.ZIMUserStatusSubscription[] = [];
       let cursor: string | undefined;
       do {
@@ -706,8 +709,9 @@ export class ZIM {
     return this.#forEach(userIDs, ({ parlor }, userID) => parlor.unblockUser(userID));
   }
 
-  queryBlacklist({ nextFlag = 0, count }: T.ZIMBlacklistQueryConfig): Promise<T.ZIMBlacklistQueriedResult> {
+  queryBlacklist(config: T.ZIMBlacklistQueryConfig): Promise<T.ZIMBlacklistQueriedResult> {
     return this.#call('user', async ({ parlor }) => {
+      const { nextFlag = 0, count } = config;
       const cursor = this.#cursors.get(nextFlag);
       if (nextFlag !== 0 && cursor === undefined) throw invalid('nextFlag is not that of a page before.');
       const { blockList, nextCursor } = await parlor.listBlocks({ limit: limit(count), ...(cursor !== undefined && { cursor }) });
@@ -776,7 +780,10 @@ interface AttributesChange extends ReturnType<typeof changeOptions> {
   delete: string[];
 }
 
-function changeOptions({ isForce, isDeleteAfterOwnerLeft, isUpdateOwner }: T.ZIMRoomAttributesSetConfig) {
+// Applications pass null, too, for what they do not need.
+
+function changeOptions(config: T.ZIMRoomAttributesSetConfig | null) {
+  const { isForce, isDeleteAfterOwnerLeft, isUpdateOwner } = config ?? {};
   return {
     ...(isForce !== undefined && { force: isForce }),
     ...(isDeleteAfterOwnerLeft !== undefined && { deleteAfterOwnerLeft: isDeleteAfterOwnerLeft }),
@@ -789,12 +796,14 @@ function roomName({ roomName }: RoomInfo): { roomName?: string } {
 }
 
 /** The settings of a room that is created. */
-function settings({ roomAttributes, roomDestroyDelayTime }: T.ZIMRoomAdvancedConfig = {}) {
+function settings(advanced?: T.ZIMRoomAdvancedConfig | null) {
+  const { roomAttributes, roomDestroyDelayTime } = advanced ?? {};
   const config: RoomConfigRequest = roomDestroyDelayTime === undefined ? {} : { destroyDelay: roomDestroyDelayTime };
   return { ...(roomAttributes && { roomAttributes }), ...(roomDestroyDelayTime !== undefined && { config }) };
 }
 
-function page({ nextFlag, count }: T.ZIMRoomMemberQueryConfig) {
+function page(config: T.ZIMRoomMemberQueryConfig | null) {
+  const { nextFlag, count } = config ?? {};
   return { limit: limit(count), ...(nextFlag && { cursor: nextFlag }) };
 }
 

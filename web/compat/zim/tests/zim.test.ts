@@ -50,6 +50,28 @@ describe('the client', () => {
     expect(await zim.queryGroupMemberList('g', {})).toEqual({ groupID: 'g', userList: [], nextFlag: 0 });
   });
 
+  test.each([[[]], [[null, null, null, null, null]], [[{}, {}, {}, {}, {}]], [[[], 'x', [], 'x']]])(
+    'rejects calls with wrong arguments with a number: %j',
+    async (args) => {
+      const { zim } = await login(server);
+      const reply = { type: '', title: '', status: 400, code: 'invalid_request', detail: 'wrong' };
+      const headers = { 'Content-Type': 'application/problem+json' };
+      vi.spyOn(globalThis, 'fetch').mockImplementation(async () => new Response(JSON.stringify(reply), { status: 400, headers }));
+      const names = ['constructor', 'destroy', 'logout', 'on', 'off', 'setLogConfig', 'beginRoomAttributesBatchOperation'];
+      const calls = Object.getOwnPropertyNames(ZIM.prototype).filter((name) => !names.includes(name));
+      expect(calls.length).toBeGreaterThan(120);
+      zim.beginRoomAttributesBatchOperation(args[0] as string, args[1] as object);
+      for (const name of calls) {
+        const call = (zim as unknown as Record<string, (...args: unknown[]) => Promise<unknown>>)[name]!.bind(zim);
+        await call(...args).catch((error: unknown) => {
+          expect(error, name).toEqual({ code: expect.any(Number), message: expect.any(String) });
+          // Failed stands for what nobody has thought of.
+          expect(error, name).not.toHaveProperty('code', api.ZIMErrorCode.Failed);
+        });
+      }
+    },
+  );
+
   test('has a number for each code, as docs/room-states.md says', () => {
     const read = (name: string) => readFileSync(new URL(`../../../../docs/${name}`, import.meta.url), 'utf8');
     const codes = Array.from(read('errors.md').matchAll(/^### (\w+)$/gm), ([, code]) => code as keyof typeof numbers);
@@ -188,7 +210,12 @@ describe('listeners', () => {
     });
     stream.event('roomMessageReceived', roomMessage(2)).event('roomMessageReceived', roomMessage(3));
     await until(() => log.filter(([event]) => event === 'receiveRoomMessage').length === 2);
-    expect(errors).toHaveBeenCalledTimes(2);
+    const onMessageAttached = () => {
+      throw new Error('from the application');
+    };
+    void zim.sendMessage({ type: 1, message: 'x' } as api.ZIMTextMessage, 'r', 1, { priority: 1 }, { onMessageAttached }).catch(() => {});
+    await server.next('POST', '/v1/rooms/r/messages');
+    expect(errors).toHaveBeenCalledTimes(3);
   });
 });
 
