@@ -66,13 +66,18 @@ export class Server {
 
   /** Calls the admin API, and throws unless the call succeeds. */
   async admin(method: 'GET' | 'POST' | 'DELETE', path: string, body?: unknown): Promise<any> {
-    this.#adminToken ??= execFileSync(binary(), ['token', '--admin', '--data', this.#data], { encoding: 'utf8' }).trim();
-    const headers = { Authorization: `Bearer ${this.#adminToken}`, 'Content-Type': 'application/json' };
+    const headers = { Authorization: `Bearer ${this.adminToken()}`, 'Content-Type': 'application/json' };
     const init = body === undefined ? { method, headers } : { method, headers, body: JSON.stringify(body) };
     const reply = await fetch(`${this.url}/v1/admin${path}`, init);
     const text = await reply.text();
     if (!reply.ok) throw new Error(`${method} ${path}: ${reply.status} ${text}`);
     return text === '' ? undefined : JSON.parse(text);
+  }
+
+  /** Returns a token of the admin API. */
+  adminToken(): string {
+    this.#adminToken ??= execFileSync(binary(), ['token', '--admin', '--data', this.#data], { encoding: 'utf8' }).trim();
+    return this.#adminToken;
   }
 
   /** Signs a token of a user that is valid for some seconds, with grants such as `join,send:class-*`. */

@@ -144,25 +144,41 @@ test('a component that is unmounted while it enters the room leaves it', async (
   await waitFor(() => expect(parlor.room(roomID)).toBeUndefined());
 });
 
+/** Counts the listeners that are added by a method, and not removed. */
+function countListeners<Name extends string>(owner: { [name in Name]: (...args: any[]) => () => void }, name: Name): () => number {
+  let count = 0;
+  const add = owner[name].bind(owner);
+  owner[name] = (...args) => {
+    count++;
+    const remove = add(...args);
+    return () => {
+      count--;
+      remove();
+    };
+  };
+  return () => count;
+}
+
 test('no listener is left when the components are unmounted', async () => {
   answerRoom();
   stream.ready('1:1');
-  let listeners = 0;
-  const { on } = parlor;
-  vi.spyOn(parlor, 'on').mockImplementation((event, listener) => {
-    listeners++;
-    const off = on.call(parlor, event, listener as never);
-    return () => {
-      listeners--;
-      off();
-    };
-  });
+  const ofParlor = countListeners(parlor, 'on');
   const Connection = () => <p>{useConnection().state}</p>;
-  const shown = render(strict([<Connection key="a" />, <Connection key="b" />, <Room key="c" />]));
-  await waitFor(() => expect(screen.getAllByText('connected')).toHaveLength(2));
-  expect(listeners).toBe(1);
-  shown.unmount();
-  expect(listeners).toBe(0);
+  const Holder = () => <p>{useRoom(roomID).state}</p>;
+  const shown = render(strict([<Connection key="a" />, <Connection key="b" />, <Holder key="c" />]));
+  await waitFor(() => expect(screen.getAllByText('connected')).toHaveLength(3));
+  expect(ofParlor()).toBe(1);
+  const room = parlor.room(roomID)!;
+  const ofRoom = countListeners(room, 'on');
+  const ofMembers = countListeners(await room.members(), 'onChange');
+  shown.rerender(strict([<Holder key="c" />, <Room key="d" />]));
+  await expectText('alice connected success 1 1 1 one');
+  expect(ofParlor()).toBe(0);
+  expect(ofMembers()).toBe(1);
+  const during = ofRoom();
+  shown.rerender(strict([<Holder key="c" />]));
+  expect(ofMembers()).toBe(0);
+  expect(during - ofRoom()).toBe(3); // for members, messages and attributes
 });
 
 test('a room is entered again after a timeout, and otherwise on demand', async () => {

@@ -26,7 +26,7 @@ export type FeedEvent = { [E in keyof FeedData]: { event: E; data: FeedData[E]; 
 
 export interface FeedOptions {
   /** The id of the last event that was processed. Without it, the feed begins with what happens next. */
-  lastEventID?: string;
+  lastEventID?: string | undefined;
   /** Ends the feed. */
   signal?: AbortSignal;
 }

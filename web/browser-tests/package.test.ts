@@ -1,0 +1,86 @@
+import { execFile } from 'node:child_process';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import { Parlor } from 'parlor-sdk';
+import { expect, test } from './user.ts';
+
+const run = promisify(execFile);
+const web = fileURLToPath(new URL('..', import.meta.url));
+
+/** Makes the package of a workspace, as for a registry, and returns its path. */
+async function pack(workspace: string, folder: string): Promise<string> {
+  const { stdout } = await run('npm', ['pack', '--json', '--ignore-scripts', '--pack-destination', folder], { cwd: join(web, workspace) });
+  return join(folder, JSON.parse(stdout)[0].filename);
+}
+
+// The programs of the README, with what they leave to the application.
+const programs: Record<string, (blocks: string[]) => string> = {
+  'client.ts': ([client, rooms]) => `
+    const { fetch: originalFetch } = globalThis;
+    globalThis.fetch = async (url, init) =>
+      url === '/parlor-token' ? new Response(process.env.USER_TOKEN) : originalFetch(url, init);
+    declare const process: { env: { [name: string]: string } };
+    ${client}
+    ${rooms}
+    await parlor.endSession();
+  `,
+  'admin.ts': ([, , admin]) => `
+    declare const process: { env: { [name: string]: string }; exit(status: number): never };
+    const signAdminToken = () => process.env.ADMIN_TOKEN!;
+    let lastEventID: string | undefined;
+    async function archive(messages: { kind: string }[]) {
+      console.log('archived ' + messages.map(({ kind }) => kind));
+      process.exit(0);
+    }
+    ${admin}
+  `,
+};
+
+test('the packed SDK is installed, and runs the examples of its README', async ({ server }) => {
+  const folder = await mkdtemp(join(tmpdir(), 'parlor-package-'));
+  try {
+    await writeFile(join(folder, 'package.json'), JSON.stringify({ type: 'module', private: true }));
+    const archive = await pack('sdk', folder);
+    await run('npm', ['install', '--prefer-offline', '--no-audit', '--no-fund', archive], { cwd: folder });
+
+    const readme = await readFile(join(folder, 'node_modules/parlor-sdk/README.md'), 'utf8');
+    const blocks = [...readme.matchAll(/^```ts\n(.*?)^```/gms)].map(([, code]) => code!.replaceAll('https://parlor.example.com', server.url));
+    expect(blocks).toHaveLength(3);
+    for (const [name, program] of Object.entries(programs)) await writeFile(join(folder, name), program(blocks));
+    // As strict as an application can be: it also checks the types of the package.
+    const options = { strict: true, skipLibCheck: false, exactOptionalPropertyTypes: true, noUncheckedIndexedAccess: true };
+    const target = { target: 'es2022', lib: ['es2022', 'dom', 'dom.iterable'], module: 'nodenext', types: [] };
+    await writeFile(join(folder, 'tsconfig.json'), JSON.stringify({ compilerOptions: { ...options, ...target }, include: ['*.ts'] }));
+    const compiled = run(process.execPath, [join(web, 'node_modules/typescript/bin/tsc')], { cwd: folder });
+    expect(await compiled.catch(({ stdout }) => stdout)).toEqual({ stdout: '', stderr: '' });
+
+    const env = { ...process.env, USER_TOKEN: server.userToken('reader', 3600), ADMIN_TOKEN: server.adminToken() };
+    const runProgram = (name: string) => run(process.execPath, [name], { cwd: folder, env, timeout: 60_000 });
+    const bob = await Parlor.login({ baseURL: server.url, token: server.userToken('bob', 3600) });
+    const room = await bob.enterRoom('class#1', { roomAttributes: { topic: 'Fractions' } });
+    const history = await room.history();
+    const members = await room.members();
+    const seen: string[] = [];
+    members.onChange(() => seen.push(members.members.map(({ userID }) => userID).join()));
+    const { stdout } = await runProgram('client.js');
+    expect(stdout).toContain('reader: Hello');
+    expect(history.messages).toMatchObject([{ text: 'Hello', sender: { userID: 'reader' } }]);
+    await expect.poll(() => seen).toEqual(['bob,reader', 'bob']);
+
+    const archived = runProgram('admin.js');
+    let settled = false;
+    const ended = archived.finally(() => (settled = true));
+    const send = async () => {
+      await room.send({ text: 'archive this' });
+      return settled;
+    };
+    await expect.poll(send).toBe(true); // the feed begins when the program has connected
+    expect((await ended).stdout).toContain('archived text');
+    await bob.endSession();
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
+});
