@@ -2,6 +2,7 @@ import type { Room as RoomReply, RoomStateChangedEvent } from 'parlor-sdk';
 import { Deliveries } from './deliveries.ts';
 import { ZIMErrorCode, ZIMRoomEvent, ZIMRoomState } from './enums.ts';
 import { failure, notLogged } from './errors.ts';
+import type { ZIMError } from './types.ts';
 
 /**
  * How long to wait for the reason why the session is no longer in a room, in milliseconds. The server
@@ -139,7 +140,7 @@ export class Rooms {
     const leaving = this.#leaving.get(roomID);
     if (leaving !== undefined) await leaving.catch(() => {});
     const existing = this.#rooms.get(roomID);
-    if (existing?.entering) throw failure(ZIMErrorCode.RoomModuleTheRoomIsConnecting, 'The room is being entered.');
+    if (existing?.entering || existing?.interrupted) throw connecting();
     if (existing) throw failure(ZIMErrorCode.RoomModuleUserIsAlreadyInTheRoom, 'The user is in the room already.');
     const room = new Room(roomID);
     this.#rooms.set(roomID, room);
@@ -161,7 +162,7 @@ export class Rooms {
   /** Leaves a room by a call. */
   async leave<Reply>(roomID: string, call: () => Promise<Reply>): Promise<Reply> {
     const room = this.#rooms.get(roomID);
-    if (room?.entering) throw failure(ZIMErrorCode.RoomModuleTheRoomIsConnecting, 'The room is being entered.');
+    if (room?.entering) throw connecting();
     const leaving = call();
     this.#leaving.set(roomID, leaving);
     try {
@@ -254,4 +255,8 @@ export class Rooms {
     room.close();
     this.#changed(room.roomID, ZIMRoomState.Disconnected, event, why);
   }
+}
+
+function connecting(): ZIMError {
+  return failure(ZIMErrorCode.RoomModuleTheRoomIsConnecting, 'The room is connecting.');
 }

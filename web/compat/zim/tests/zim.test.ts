@@ -311,9 +311,10 @@ describe('the states of a room', () => {
 
 describe('a lost stream', () => {
   test('and its return within the timeout', async () => {
-    const { log, stream } = await inRoom(server);
+    const { zim, log, stream } = await inRoom(server);
     stream.response.end();
     await received(log, 'roomStateChanged');
+    await expect(zim.joinRoom('r')).rejects.toMatchObject({ code: 6000326 });
     (await server.nextStream()).open().ready('1:1', [roomReply()]);
     await until(() => log.length === 4);
     expect(states(log)).toEqual(['c 3/3', 'r 1/1', 'c 2/0', 'r 2/0']);
