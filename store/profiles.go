@@ -76,7 +76,7 @@ func (s *Store) changeProfile(
 			return c, err
 		}
 		var b pgx.Batch
-		queueProfile(&b, updated)
+		queueProfiles(&b, updated)
 		visible := old.Profile
 		visible.TokenName = updated.TokenName
 		if updated == visible {
@@ -147,12 +147,23 @@ func lockProfile(
 	return found[0], nil
 }
 
-// queueProfile writes the profile of an existing user.
-func queueProfile(b *pgx.Batch, p room.Profile) {
-	b.Queue(`INSERT INTO profiles (user_id, user_name, avatar_url, extended_data, token_name) VALUES ($1, $2, $3, $4, $5)
+// queueProfiles writes the profiles of existing users.
+func queueProfiles(b *pgx.Batch, profiles ...room.Profile) {
+	if len(profiles) == 0 {
+		return
+	}
+	var (
+		users                                []room.UserID
+		names, avatars, extended, tokenNames []string
+	)
+	for _, p := range profiles {
+		users, names, avatars = append(users, p.ID), append(names, p.Name), append(avatars, p.AvatarURL)
+		extended, tokenNames = append(extended, p.ExtendedData), append(tokenNames, p.TokenName)
+	}
+	b.Queue(`INSERT INTO profiles (user_id, user_name, avatar_url, extended_data, token_name)
+		SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[])
 		ON CONFLICT (user_id) DO UPDATE SET user_name = excluded.user_name, avatar_url = excluded.avatar_url,
-			extended_data = excluded.extended_data, token_name = excluded.token_name`,
-		p.ID, p.Name, p.AvatarURL, p.ExtendedData, p.TokenName)
+			extended_data = excluded.extended_data, token_name = excluded.token_name`, users, names, avatars, extended, tokenNames)
 }
 
 // publishProfile locks the rooms of a user whom the transaction has locked, and queues the new

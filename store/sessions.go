@@ -71,98 +71,6 @@ func grantsColumns(g *room.Grants) (rooms, peers []byte, err error) {
 	return rooms, peers, nil
 }
 
-// CreateSession stores a new session with the hashes of its keys. The session is detached until its
-// stream is opened. The first session of a user creates the user's inbox and profile. If the user
-// then has more sessions than allowed, the oldest are ended. naming is what the login says about the
-// name of the user; CreateSession changes the profile if it says something new, and returns it.
-// Errors: room.ErrTokenVoid.
-func (s *Store) CreateSession(
-	ctx context.Context, by room.Actor, session room.Session, naming room.Naming, key, streamKey room.KeyHash,
-) (profile room.Profile, err error) {
-	grants, peers, err := grantsColumns(session.Grants)
-	if err != nil {
-		return profile, err
-	}
-	created := s.now()
-	defer s.statuses.addUsers(session.User.ID)
-	err = s.inTx(ctx, by, func(tx pgx.Tx) (room.Change, error) {
-		// This lock differs from the lock of the user for joins: that one is taken after the row of
-		// the session, and this one before it.
-		var b pgx.Batch
-		b.Queue(lockSessionList, session.User.ID)
-		queueVoidCheck(&b, session.User.ID, session.TokenIssuedAt)
-		var found []storedProfile
-		b.Queue(selectProfiles, []room.UserID{session.User.ID}).Query(func(rows pgx.Rows) (err error) {
-			found, err = pgx.CollectRows(rows, scanProfile)
-			return err
-		})
-		if err := sendBatch(ctx, tx, &b); err != nil {
-			return room.Change{}, err
-		}
-		if len(found) > 0 {
-			profile = found[0].Profile
-		} else {
-			profile = room.Profile{User: room.User{ID: session.User.ID}}.LogIn(naming)
-		}
-		named := profile.LogIn(naming)
-		started, err := encodeBody(room.Started{
-			SessionID: session.ID, UserID: session.User.ID, UserName: named.Name, Device: session.Device,
-			StartedAt: room.InstantOf(created),
-		})
-		if err != nil {
-			return room.Change{}, err
-		}
-		b = pgx.Batch{}
-		b.Queue(`
-			WITH first AS (
-				INSERT INTO inboxes (user_id) SELECT $2 WHERE NOT EXISTS (SELECT FROM inboxes WHERE user_id = $2) RETURNING log
-			), told AS (
-				INSERT INTO user_events (kind, type, at, body) VALUES ('session', $14, $8, $15)
-			)
-			INSERT INTO sessions (session_id, user_id, user_name, device, grants, key_hash, stream_key_hash,
-				created_at, token_expires_at, detached_at, token_issued_at, peers, media, profile, inbox)
-			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $8, $10, $11, $12, $13,
-				coalesce((SELECT log FROM first), (SELECT log FROM inboxes WHERE user_id = $2)))`,
-			session.ID, session.User.ID, named.Name, session.Device, grants, key[:], streamKey[:],
-			created, session.TokenExpiresAt, nullTime(session.TokenIssuedAt), peers,
-			session.Grants.CheckMedia() == nil, session.Grants.CheckProfile() == nil,
-			room.TypeSessionStarted, string(started))
-		if len(found) == 0 || !found[0].stored {
-			queueProfile(&b, profile)
-		}
-		if err := sendBatch(ctx, tx, &b); err != nil {
-			return room.Change{}, err
-		}
-		c, err := s.endOldestSessions(ctx, tx, session.User.ID)
-		if err != nil {
-			return room.Change{}, err
-		}
-		return c, recordSeen(ctx, tx, []room.SessionID{session.ID}, created)
-	}, userKey(session.User.ID))
-	if err != nil || profile.LogIn(naming) == profile {
-		return profile, err
-	}
-	// This is another transaction, because it locks rooms after everything else. If it fails, so does
-	// the login, whose client tries it again. An admin may have ended the session meanwhile.
-	return s.changeProfile(ctx, by, "", session.User.ID, func(p room.Profile) (room.Profile, error) { return p.LogIn(naming), nil })
-}
-
-// endOldestSessions ends the sessions of a user that exceed the limit.
-func (s *Store) endOldestSessions(ctx context.Context, tx pgx.Tx, user room.UserID) (room.Change, error) {
-	rows, err := tx.Query(ctx, `SELECT session_id FROM sessions WHERE session_id = ANY (ARRAY (
-			SELECT session_id FROM sessions WHERE user_id = $1 AND ended_at IS NULL
-			ORDER BY created_at DESC, session_id DESC OFFSET $2
-		)) AND `+notEnded+` ORDER BY session_id FOR NO KEY UPDATE`, user, s.opts.SessionsPerUser)
-	if err != nil {
-		return room.Change{}, err
-	}
-	oldest, err := pgx.CollectRows(rows, pgx.RowTo[room.SessionID])
-	if err != nil {
-		return room.Change{}, err
-	}
-	return endSessions(ctx, tx, oldest, room.EndKickedOut, "", s.now())
-}
-
 // SessionByKey returns the session of a session key. It may return a cached session, so that a
 // change by another node can go unnoticed for sessionCacheTime. Errors: room.ErrUnauthenticated,
 // room.ErrStreamKeyRefused.
@@ -223,12 +131,17 @@ func (s *Store) RenewSession(ctx context.Context, by room.Actor, claims room.Cla
 			return room.Change{}, err
 		}
 		var b pgx.Batch
-		queueVoidCheck(&b, session.User.ID, session.TokenIssuedAt)
+		var void bool
+		b.Queue("SELECT "+tokenVoid("$1", "$2"), session.User.ID, nullTime(session.TokenIssuedAt)).
+			QueryRow(func(row pgx.Row) error { return row.Scan(&void) })
 		b.Queue(`UPDATE sessions SET token_expires_at = $2, token_issued_at = $3, grants = $4, peers = $5, media = $6, profile = $7
 			WHERE session_id = $1`, id, session.TokenExpiresAt, nullTime(session.TokenIssuedAt), grants, peers,
 			session.Grants.CheckMedia() == nil, session.Grants.CheckProfile() == nil)
 		if err := sendBatch(ctx, tx, &b); err != nil {
 			return room.Change{}, err
+		}
+		if void {
+			return room.Change{}, room.ErrTokenVoid
 		}
 		c := room.Change{Renewed: []room.RenewedToken{{Session: id, ExpiresAt: session.TokenExpiresAt}}}
 		if session.Grants == nil {
@@ -318,9 +231,6 @@ func lockSessionsWhere(ctx context.Context, tx pgx.Tx, condition string, args ..
 	}
 	return pgx.CollectRows(rows, pgx.RowTo[room.SessionID])
 }
-
-// lockSessionList locks the list of a user's sessions, so that none can be added.
-const lockSessionList = "SELECT pg_advisory_xact_lock(hashtextextended($1, 1))"
 
 // lockKeysOf returns the lock keys of sessions and of the rooms that they are in.
 func (s *Store) lockKeysOf(ctx context.Context, condition string, args ...any) (locks []lockKey, err error) {

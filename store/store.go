@@ -117,7 +117,8 @@ type Store struct {
 	appender  *appender
 	detacher  *detacher
 	joins     joinQueue
-	streams   streamQueue
+	streams   batchQueue[*pendingStream]
+	logins    batchQueue[*pendingLogin]
 
 	clock  clock
 	epochs epochs
@@ -251,6 +252,7 @@ func (s *Store) Close() {
 	s.closing.Do(func() {
 		s.joins.running.Wait()
 		s.streams.running.Wait()
+		s.logins.running.Wait()
 		s.appender.close()
 		s.detacher.close()
 		s.releaseLease()

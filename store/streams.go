@@ -4,24 +4,12 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"parlor/room"
-)
-
-// Streams are opened in batches, as joins are: when a server stops or a proxy fails, thousands of
-// clients open streams at once, and each transaction would wait for the disk by itself.
-
-const (
-	// maxOpenBatch bounds how long the sessions of a batch stay locked.
-	maxOpenBatch = 128
-	// maxOpeners is how many transactions open streams at once: while one waits for the disk, the
-	// other works.
-	maxOpeners = 2
 )
 
 // A pendingStream is a call that opens a stream.
@@ -49,41 +37,6 @@ func (p *pendingStream) hasRead(log room.LogID) bool {
 	return slices.ContainsFunc(p.cursor, func(at room.Position) bool { return at.Log == log })
 }
 
-// A streamQueue holds the streams that wait for a transaction.
-type streamQueue struct {
-	mu      sync.Mutex // guards waiting and openers
-	waiting []*pendingStream
-	openers int            // goroutines that open streams
-	running sync.WaitGroup // these goroutines, and those that open a stream alone
-}
-
-// add adds a stream, and reports whether the caller has to start a goroutine that opens streams.
-func (q *streamQueue) add(p *pendingStream) (start bool) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.waiting = append(q.waiting, p)
-	if q.openers == maxOpeners {
-		return false
-	}
-	q.openers++
-	return true
-}
-
-// next returns the streams of the next transaction. If there are none, it returns nil and the
-// goroutine that asks has to end.
-func (q *streamQueue) next() []*pendingStream {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	n := min(len(q.waiting), maxOpenBatch)
-	if n == 0 {
-		q.openers--
-		return nil
-	}
-	batch := q.waiting[:n:n]
-	q.waiting = q.waiting[n:]
-	return batch
-}
-
 // OpenStream marks the session as online with a new stream on this node, and returns the state with
 // which the stream begins. Messages of the user's inbox up to its position in the client's cursor
 // count as delivered. A cursor of another epoch than the database's is ignored. Errors:
@@ -97,13 +50,7 @@ func (s *Store) OpenStream(
 	if p.opened.Foreign {
 		p.cursor = nil
 	}
-	if s.streams.add(p) {
-		s.streams.running.Go(func() {
-			for batch := s.streams.next(); len(batch) > 0; batch = s.streams.next() {
-				s.openBatch(batch)
-			}
-		})
-	}
+	s.streams.add(p, s.openBatch)
 	select {
 	case err := <-p.done:
 		return p.opened, err

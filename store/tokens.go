@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -36,17 +37,8 @@ func (s *Store) VoidTokens(
 	return ended, err
 }
 
-// queueVoidCheck makes a batch fail with room.ErrTokenVoid if the token of a user is void.
-func queueVoidCheck(b *pgx.Batch, user room.UserID, issued time.Time) {
-	b.Queue("SELECT EXISTS (SELECT FROM token_voids WHERE user_id = $1 AND ($2::timestamptz IS NULL OR $2 < before))", user, nullTime(issued)).
-		QueryRow(func(row pgx.Row) error {
-			var void bool
-			if err := row.Scan(&void); err != nil {
-				return err
-			}
-			if void {
-				return room.ErrTokenVoid
-			}
-			return nil
-		})
+// tokenVoid returns the SQL condition that the token of a user is void, from the expressions of the
+// user and of when it was issued.
+func tokenVoid(user, issued string) string {
+	return fmt.Sprintf("EXISTS (SELECT FROM token_voids WHERE user_id = %s AND (%[2]s::timestamptz IS NULL OR %[2]s < before) OFFSET 0)", user, issued)
 }

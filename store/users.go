@@ -63,16 +63,15 @@ func (s *Store) Users(ctx context.Context, after room.LogID, limit int) (users [
 	return users, next, translate(err)
 }
 
-// recordSeen records that the users of sessions have a session now, or had one until now. Inboxes
+// queueSeen records that the users of sessions have a session now, or had one until now. Inboxes
 // are locked in their order, after everything else.
-func recordSeen(ctx context.Context, tx pgx.Tx, sessions []room.SessionID, now time.Time) error {
-	_, err := tx.Exec(ctx, `
+func queueSeen(b *pgx.Batch, sessions []room.SessionID, now time.Time) {
+	b.Queue(`
 		WITH stale AS (
 			SELECT log FROM inboxes WHERE log IN (SELECT inbox FROM sessions WHERE session_id = ANY ($1)) AND seen_at < $2
 			ORDER BY log FOR NO KEY UPDATE
 		)
 		UPDATE inboxes i SET seen_at = $3 FROM stale WHERE i.log = stale.log`, sessions, now.Add(-seenEvery), now)
-	return err
 }
 
 // recordEnd records that the users of sessions had these until now, when the sessions ended for a
