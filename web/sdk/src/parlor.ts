@@ -24,6 +24,16 @@ export interface ResumeOptions {
    * silent connection. `eventSource` leaves reconnecting to the browser.
    */
   transport?: 'fetch' | 'eventSource';
+  /** Shares the session and its stream with other tabs: the result of shareTabs (parlor-sdk/tabs). */
+  tabs?: Tabs | undefined;
+}
+
+/** Tabs lets the tabs of a browser share a session and its stream: shareTabs (parlor-sdk/tabs). */
+export interface Tabs {
+  /** @internal Returns the session of other tabs, or the one that it creates. */
+  login(baseURL: string, create: () => Promise<ResumeState>): Promise<ResumeState>;
+  /** @internal Returns a transport that reads the stream once for all tabs. */
+  share(transport: Transport, http: HTTP, session: S.CreateSessionReply): Transport;
 }
 
 export type LoginOptions = ResumeOptions & {
@@ -94,10 +104,14 @@ export class Parlor {
       throw new TypeError('Parlor.login needs a baseURL outside browsers');
     }
     const baseURL = new URL(options.baseURL ?? '/', origin).href;
-    const token = options.token !== undefined ? options.token : await options.getToken();
-    const body = { token, userName: options.userName, device: options.device } as S.CreateSessionRequest;
-    const session = await new HTTP(baseURL).call('post', '/v1/sessions', { body }, { retry: true });
-    return new Parlor({ version: 1, baseURL, seen: [], ...session }, options);
+    const { tabs } = options;
+    const create = async (): Promise<ResumeState> => {
+      const token = options.token !== undefined ? options.token : await options.getToken();
+      const body = { token, userName: options.userName, device: options.device } as S.CreateSessionRequest;
+      const session = await new HTTP(baseURL).call('post', '/v1/sessions', { body }, { retry: true });
+      return { version: 1, baseURL, seen: [], ...session };
+    };
+    return new Parlor(await (tabs ? tabs.login(baseURL, create) : create()), options);
   }
 
   /**
@@ -109,7 +123,7 @@ export class Parlor {
     return new Parlor(state, options);
   }
 
-  private constructor(state: ResumeState, { getToken, transport = 'fetch' }: ResumeOptions) {
+  private constructor(state: ResumeState, { getToken, transport = 'fetch', tabs }: ResumeOptions) {
     const { version: _, baseURL, cursor, seen, rooms = [], ...session } = state;
     this.#session = session;
     this.sessionID = session.sessionID;
@@ -128,7 +142,7 @@ export class Parlor {
       transport === 'eventSource'
         ? eventSource(this.#http, session.streamURL)
         : new FetchTransport(this.#http);
-    this.#stream = new EventStream(streamTransport, handler, cursor);
+    this.#stream = new EventStream(tabs?.share(streamTransport, this.#http, session) ?? streamTransport, handler, cursor);
     for (const room of rooms) this.#handle(room.roomID).ready(room);
   }
 
@@ -593,7 +607,7 @@ export class Parlor {
   }
 
   #end(event: ConnectionEvent, reason?: string): void {
-    this.#stream.stop();
+    this.#stream.stop(event);
     clearTimeout(this.#renewal);
     this.#setState('disconnected', event, reason);
   }

@@ -1,4 +1,5 @@
 import { Backoff } from './backoff.ts';
+import type { ConnectionEvent } from './connection.ts';
 import { onPageChanges } from './page-lifecycle.ts';
 
 /** The number of heartbeats without a byte after which the connection is lost. */
@@ -45,6 +46,11 @@ export interface Transport {
   connect(cursor: string | undefined, handler: ConnectionHandler): Connection;
   /** Whether `alive` is called for comments too, so that silence means a lost connection. */
   readonly reportsComments: boolean;
+  /**
+   * Called before the connection is closed for long: the page's code is about to stop, or the stream
+   * ends for the reason of an event.
+   */
+  release?(event?: ConnectionEvent): void;
 }
 
 export type LossReason = 'networkInterrupted' | 'networkTimeout';
@@ -53,6 +59,7 @@ export interface StreamHandler {
   event(name: string, data: string): void;
   /** The stream broke, or could not be opened. It reconnects by itself. */
   lost(reason: LossReason): void;
+  /** The session no longer exists on the server: the handler stops the stream. */
   refused(code: string): void;
 }
 
@@ -95,7 +102,8 @@ export class EventStream {
     return this.#cursor;
   }
 
-  stop(): void {
+  stop(event?: ConnectionEvent): void {
+    this.#transport.release?.(event);
     this.#disconnect();
     this.#stopListening();
   }
@@ -160,10 +168,8 @@ export class EventStream {
         this.#handler.lost('networkInterrupted');
       }),
       closed: guard((retryAfter) => this.#lose('networkInterrupted', retryAfter)),
-      refused: guard((code) => {
-        this.stop();
-        this.#handler.refused(code);
-      }),
+      // The handler stops the stream.
+      refused: guard((code) => this.#handler.refused(code)),
     });
     this.#connection = {
       close() {
@@ -207,6 +213,7 @@ export class EventStream {
 
   /** Closes the connection while the page's code does not run: nobody would read it. */
   #suspend(): void {
+    this.#transport.release?.();
     this.#disconnect();
     this.#handler.lost('networkInterrupted');
   }
