@@ -96,7 +96,7 @@ async function send(url: string, init: RequestInit): Promise<unknown> {
     if (!response.ok) throw await problemOf(response);
     if (response.status === 204) return undefined;
     ({ status } = response);
-    if (mediaType(response) !== 'application/json') throw new SyntaxError('it has another media type');
+    if (mediaType(response) !== 'application/json') throw new SyntaxError();
     return await response.json();
   } catch (error) {
     if (error instanceof ParlorError) throw error;

@@ -16,9 +16,7 @@ export function withDefaults(draft: RoomMessageDraft | PeerMessageDraft): SendMe
   return { kind: 'text', clientMessageID: newMessageID(), ...draft } as SendMessageRequest;
 }
 
-/** Returns a new clientMessageID. */
+/** Returns a new clientMessageID. Browsers have crypto.randomUUID only on https and localhost. */
 export function newMessageID(): string {
-  // Browsers have randomUUID only on https and localhost.
-  if (typeof crypto.randomUUID === 'function') return crypto.randomUUID();
   return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, '0')).join('');
 }

@@ -106,7 +106,7 @@ export class Parlor {
     const baseURL = new URL(options.baseURL ?? '/', origin).href;
     const { tabs } = options;
     const create = async (): Promise<ResumeState> => {
-      const token = options.token !== undefined ? options.token : await options.getToken();
+      const token = options.token ?? (await options.getToken!());
       const body = { token, userName: options.userName, device: options.device } as S.CreateSessionRequest;
       const session = await new HTTP(baseURL).call('post', '/v1/sessions', { body }, { retry: true });
       return { version: 1, baseURL, seen: [], ...session };
