@@ -99,3 +99,24 @@ test('a handle ends when its session came back too late, or its token expired', 
   await expectChange(again, 'disconnected', 'tokenExpired');
   await bob.endSession();
 });
+
+test('a page that loads the SDK from the server has handles', async ({ page, server, room: roomID }) => {
+  const bob = await logIn(server, 'bob');
+  await bob.enterRoom(roomID);
+  await bob.sendRoomMessage(roomID, { text: 'hello' });
+  await page.goto(`${server.url}/`); // whose policy allows scripts of the server
+  const shown = await page.evaluate(
+    async ([path, token, roomID]) => {
+      const { Parlor } = (await import(path!)) as typeof import('parlor-sdk');
+      const parlor = await Parlor.login({ token: token! });
+      const room = await parlor.enterRoom(roomID!);
+      const [history, members] = await Promise.all([room.history(), room.members()]);
+      await room.leave();
+      await parlor.endSession();
+      return [history.messages.map((message) => 'text' in message && message.text), members.members.map(({ userID }) => userID), room.state];
+    },
+    ['/sdk/parlor.js', server.userToken('alice', 3600), roomID],
+  );
+  expect(shown).toEqual([['hello'], ['bob', 'alice'], 'disconnected']);
+  await bob.endSession();
+});

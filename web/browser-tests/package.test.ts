@@ -5,10 +5,19 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { Parlor } from 'parlor-sdk';
-import { expect, test } from './user.ts';
+import { expect, test as base } from './user.ts';
 
 const run = promisify(execFile);
 const web = fileURLToPath(new URL('..', import.meta.url));
+
+/** Compiles the files of a folder, as strict as an application can be: it also checks the types of packages. */
+async function compile(folder: string, ...files: string[]): Promise<void> {
+  const options = { strict: true, skipLibCheck: false, exactOptionalPropertyTypes: true, noUncheckedIndexedAccess: true };
+  const target = { target: 'es2022', lib: ['es2022', 'dom', 'dom.iterable'], module: 'nodenext', jsx: 'react-jsx', types: [] };
+  await writeFile(join(folder, 'tsconfig.json'), JSON.stringify({ compilerOptions: { ...options, ...target }, files }));
+  const compiled = run(process.execPath, [join(web, 'node_modules/typescript/bin/tsc')], { cwd: folder });
+  expect(await compiled.catch(({ stdout }) => stdout)).toEqual({ stdout: '', stderr: '' });
+}
 
 /** Makes the package of a workspace, as for a registry, and returns its path. */
 async function pack(workspace: string, folder: string): Promise<string> {
@@ -39,48 +48,60 @@ const programs: Record<string, (blocks: string[]) => string> = {
   `,
 };
 
-test('the packed SDK is installed, and runs the examples of its README', async ({ server }) => {
-  const folder = await mkdtemp(join(tmpdir(), 'parlor-package-'));
-  try {
+/** An empty folder. */
+const test = base.extend<{ folder: string }>({
+  folder: async ({}, use) => {
+    const folder = await mkdtemp(join(tmpdir(), 'parlor-package-'));
     await writeFile(join(folder, 'package.json'), JSON.stringify({ type: 'module', private: true }));
-    const archive = await pack('sdk', folder);
-    await run('npm', ['install', '--prefer-offline', '--no-audit', '--no-fund', archive], { cwd: folder });
-
-    const readme = await readFile(join(folder, 'node_modules/parlor-sdk/README.md'), 'utf8');
-    const blocks = [...readme.matchAll(/^```ts\n(.*?)^```/gms)].map(([, code]) => code!.replaceAll('https://parlor.example.com', server.url));
-    expect(blocks).toHaveLength(3);
-    for (const [name, program] of Object.entries(programs)) await writeFile(join(folder, name), program(blocks));
-    // As strict as an application can be: it also checks the types of the package.
-    const options = { strict: true, skipLibCheck: false, exactOptionalPropertyTypes: true, noUncheckedIndexedAccess: true };
-    const target = { target: 'es2022', lib: ['es2022', 'dom', 'dom.iterable'], module: 'nodenext', types: [] };
-    await writeFile(join(folder, 'tsconfig.json'), JSON.stringify({ compilerOptions: { ...options, ...target }, include: ['*.ts'] }));
-    const compiled = run(process.execPath, [join(web, 'node_modules/typescript/bin/tsc')], { cwd: folder });
-    expect(await compiled.catch(({ stdout }) => stdout)).toEqual({ stdout: '', stderr: '' });
-
-    const env = { ...process.env, USER_TOKEN: server.userToken('reader', 3600), ADMIN_TOKEN: server.adminToken() };
-    const runProgram = (name: string) => run(process.execPath, [name], { cwd: folder, env, timeout: 60_000 });
-    const bob = await Parlor.login({ baseURL: server.url, token: server.userToken('bob', 3600) });
-    const room = await bob.enterRoom('class#1', { roomAttributes: { topic: 'Fractions' } });
-    const history = await room.history();
-    const members = await room.members();
-    const seen: string[] = [];
-    members.onChange(() => seen.push(members.members.map(({ userID }) => userID).join()));
-    const { stdout } = await runProgram('client.js');
-    expect(stdout).toContain('reader: Hello');
-    expect(history.messages).toMatchObject([{ text: 'Hello', sender: { userID: 'reader' } }]);
-    await expect.poll(() => seen).toEqual(['bob,reader', 'bob']);
-
-    const archived = runProgram('admin.js');
-    let settled = false;
-    const ended = archived.finally(() => (settled = true));
-    const send = async () => {
-      await room.send({ text: 'archive this' });
-      return settled;
-    };
-    await expect.poll(send).toBe(true); // the feed begins when the program has connected
-    expect((await ended).stdout).toContain('archived text');
-    await bob.endSession();
-  } finally {
+    await use(folder);
     await rm(folder, { recursive: true, force: true });
-  }
+  },
+});
+
+/** Installs packages, and returns the code of the examples in the README of one. */
+async function install(folder: string, name: string, language: string, ...packages: string[]): Promise<string[]> {
+  await run('npm', ['install', '--prefer-offline', '--no-audit', '--no-fund', ...packages], { cwd: folder });
+  const readme = await readFile(join(folder, 'node_modules', name, 'README.md'), 'utf8');
+  return Array.from(readme.matchAll(/^```(\w+)\n(.*?)^```/gms)).flatMap(([, of, code]) => (of === language ? code! : []));
+}
+
+test('the packed SDK is installed, and runs the examples of its README', async ({ server, folder }) => {
+  const examples = await install(folder, 'parlor-sdk', 'ts', await pack('sdk', folder));
+  const blocks = examples.map((code) => code.replaceAll('https://parlor.example.com', server.url));
+  expect(blocks).toHaveLength(3);
+  for (const [name, program] of Object.entries(programs)) await writeFile(join(folder, name), program(blocks));
+  await compile(folder, ...Object.keys(programs));
+
+  const env = { ...process.env, USER_TOKEN: server.userToken('reader', 3600), ADMIN_TOKEN: server.adminToken() };
+  const runProgram = (name: string) => run(process.execPath, [name], { cwd: folder, env, timeout: 60_000 });
+  const bob = await Parlor.login({ baseURL: server.url, token: server.userToken('bob', 3600) });
+  const room = await bob.enterRoom('class#1', { roomAttributes: { topic: 'Fractions' } });
+  const history = await room.history();
+  const members = await room.members();
+  const seen: string[] = [];
+  members.onChange(() => seen.push(members.members.map(({ userID }) => userID).join()));
+  const { stdout } = await runProgram('client.js');
+  expect(stdout).toContain('reader: Hello');
+  expect(history.messages).toMatchObject([{ text: 'Hello', sender: { userID: 'reader' } }]);
+  await expect.poll(() => seen).toEqual(['bob,reader', 'bob']);
+
+  const archived = runProgram('admin.js');
+  let settled = false;
+  const ended = archived.finally(() => (settled = true));
+  const send = async () => {
+    await room.send({ text: 'archive this' });
+    return settled;
+  };
+  await expect.poll(send).toBe(true); // the feed begins when the program has connected
+  expect((await ended).stdout).toContain('archived text');
+  await bob.endSession();
+});
+
+test('the packed hooks are installed, and the example of their README compiles', async ({ folder }) => {
+  const { devDependencies } = JSON.parse(await readFile(join(web, 'react/package.json'), 'utf8'));
+  const versions = ['react', '@types/react'].map((name) => `${name}@${devDependencies[name]}`);
+  const packages = [await pack('sdk', folder), await pack('react', folder), ...versions];
+  const [example] = await install(folder, 'parlor-react', 'tsx', ...packages);
+  await writeFile(join(folder, 'app.tsx'), example!);
+  await compile(folder, 'app.tsx');
 });
