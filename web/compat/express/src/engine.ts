@@ -1,5 +1,6 @@
 import { Emitter } from 'parlor-compat/emitter';
 import type { RoomMessageDraft } from 'parlor-sdk';
+import { toZegoError } from './codes.ts';
 import {
   ANOTHER_USER_ID,
   MESSAGE_EMPTY,
@@ -11,7 +12,6 @@ import {
   ROOM_ID_EMPTY,
   TOKEN_REFUSED,
   TOO_MANY_ROOMS,
-  toZegoError,
   USER_ID_EMPTY,
   ZegoError,
 } from './error.ts';

@@ -1,6 +1,7 @@
 import type { Emitter } from 'parlor-compat/emitter';
 import { type AttributesChange, type Ending, RoomSession } from 'parlor-compat/room-session';
 import type { Member, Message } from 'parlor-sdk';
+import { toZegoError } from './codes.ts';
 import {
   KICKED_BY_LOGIN,
   KICKED_BY_SERVER,
@@ -8,7 +9,6 @@ import {
   NETWORK_BROKEN,
   RECONNECTING,
   TOKEN_EXPIRED,
-  toZegoError,
   ZegoError,
 } from './error.ts';
 import {

@@ -3,7 +3,7 @@ import { beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest';
 import { failAttempt, fakeTime, message, until } from '../../../sdk/tests/harness.ts';
 import { type Call, session, TestServer } from '../../../sdk/tests/server.ts';
 import { admit, joinedAt, listMembers, openStream, room, tokenOf } from '../../shared/tests/admit.ts';
-import { codeOf } from '../src/error.ts';
+import { codeOf } from '../src/codes.ts';
 import QNRTC, { QNConnectionState, type QNRTCClient, QNRTCError } from '../src/index.ts';
 
 const token = tokenOf({ rooms: [{ roomID: 'r', create: true, join: true, send: true }] });
@@ -33,6 +33,8 @@ async function joined(others?: string[]): Promise<{ client: QNRTCClient; log: un
     listMembers(server, others),
     client.join(token, 'mine'),
   ]);
+  stream.event('roomMessageReceived', message(10), '1:10');
+  await until(() => log.some(([event]) => event === 'message-received')); // the client has read the stream
   log.length = 0;
   return { client, log, stream };
 }
@@ -271,7 +273,7 @@ describe('the connection', () => {
     vi.advanceTimersByTime(500);
     (await openStream(server, [])).event('roomMessageReceived', message(11), '1:11');
     await until(() => log.length === 2);
-    vi.advanceTimersByTime(3_000);
+    vi.advanceTimersByTime(300);
     expect(log[2]).toMatchObject(['DISCONNECTED', { reason: 'ERROR', errorCode: 21003 }]);
   });
 });

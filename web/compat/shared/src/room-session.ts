@@ -1,5 +1,4 @@
 import {
-  type ConnectionEvent,
   type Member,
   type Message,
   newMessageID,
@@ -9,7 +8,7 @@ import {
   type Room,
   type RoomConfigRequest,
   type RoomMessageDraft,
-  type RoomStateEvent,
+  type RoomStateChange,
   type StreamEvents,
 } from 'parlor-sdk';
 import { MemberList } from 'parlor-sdk/member-list';
@@ -36,11 +35,7 @@ export interface RoomSessionOptions {
 }
 
 /** Why the session in the room ended. */
-export interface Ending {
-  event: RoomStateEvent | ConnectionEvent;
-  /** The text that an admin gave. */
-  reason?: string | undefined;
-}
+export type Ending = Pick<RoomStateChange, 'event' | 'reason'>;
 
 export interface AttributesChange {
   set: Record<string, string>;
@@ -76,24 +71,6 @@ const MOST_MEMBERS = 1_000;
 /** How long leave() waits for the server, in milliseconds. */
 const LEAVE_TIMEOUT = 3_000;
 /**
- * How long after sessionReady the server says why the session is not in the room any more, in
- * milliseconds. It cannot say so if the session never had a stream.
- */
-const REASON_TIMEOUT = 3_000;
-
-/** The events with which a session is out of the room, except for the failures of its own calls. */
-const ENDINGS = new Set<RoomStateEvent>([
-  'success',
-  'loggedOut',
-  'tokenExpired',
-  'kickedOut',
-  'replaced',
-  'notGranted',
-  'roomNotExist',
-  'networkTimeout',
-]);
-
-/**
  * RoomSession is a session that is in one room from its beginning to its end, as the SDKs for audio
  * and video know it: they have no login besides that to a room.
  */
@@ -118,7 +95,6 @@ export class RoomSession {
   /** What happened while the state of the room is being read, and is therefore later. */
   #later: (() => void)[] | undefined;
   #retryTimer: ReturnType<typeof setTimeout> | undefined;
-  #reasonTimer: ReturnType<typeof setTimeout> | undefined;
 
   constructor(options: RoomSessionOptions, handler: RoomSessionHandler) {
     this.#options = options;
@@ -209,12 +185,11 @@ export class RoomSession {
   }
 
   #listen(parlor: Parlor): void {
-    const { roomID } = this.#options;
     /** Events of the room, after it was entered and in its present generation. */
     const on = <E extends RoomEvent>(event: E, listener: (data: ParlorEvents[E]) => void) =>
       parlor.on(event, (data: ParlorEvents[E]) =>
         this.#run(() => {
-          if (data.roomID === roomID && data.generation === this.#room!.generation) listener(data);
+          if (data.roomID === this.#room!.roomID && data.generation === this.#room!.generation) listener(data);
         }),
       );
     on('roomMemberJoined', (event) => this.#followMembers(event));
@@ -228,32 +203,13 @@ export class RoomSession {
     on('memberReconnected', (event) => this.#followStates(event, 'online'));
     on('roomMessageReceived', ({ messageList }) => messageList.forEach((message) => this.#receive(message)));
     on('roomAttributesUpdated', (event) => this.#followAttributes(event));
-    parlor.on('roomReset', (event) => {
-      if (event.roomID === roomID) this.#run(() => void this.#restart(() => Promise.resolve(event.room)));
+    on('userInfoUpdated', (event) => {
+      this.#list?.apply(event);
+      this.#followUsers(event.userList.map(({ userID }) => userID));
     });
-    parlor.on('roomStateChanged', (event) => {
-      if (event.roomID !== roomID) return;
-      const { generation } = event;
-      this.#run(() => {
-        clearTimeout(this.#reasonTimer);
-        if (event.state !== 'disconnected' || !ENDINGS.has(event.event)) return;
-        if (generation !== undefined && generation !== this.#room!.generation) return;
-        if (event.event === 'networkTimeout' && this.#options.reenters) void this.#restart(() => this.#enterRoom(), true);
-        else this.#end({ event: event.event, reason: event.reason });
-      });
+    parlor.on('roomReset', ({ roomID, room }) => {
+      if (roomID === this.#options.roomID) this.#run(() => void this.#restart(() => Promise.resolve(room)));
     });
-    parlor.on('connectionStateChanged', ({ state, event, reason }) =>
-      this.#run(() => {
-        if (state === 'disconnected') this.#end({ event, reason });
-        else if (state === 'reconnecting') this.#lose();
-      }),
-    );
-    parlor.on('sessionReady', ({ rooms }) =>
-      this.#run(() => {
-        if (rooms.some((room) => room.roomID === roomID && room.generation === this.#room!.generation)) this.#recover();
-        else this.#reasonTimer = setTimeout(() => this.#end({ event: 'networkTimeout' }), REASON_TIMEOUT);
-      }),
-    );
     parlor.on('tokenWillExpire', ({ secondsLeft }) => this.#run(() => this.#handler.tokenWillExpire(secondsLeft)));
   }
 
@@ -279,8 +235,11 @@ export class RoomSession {
   async #enterRoom(): Promise<Room> {
     const { roomID, userData, config } = this.#options;
     const request = { config, ...(userData !== undefined && userData !== '' && { userData }) };
-    const { room } = await this.#parlor!.enterRoom(roomID, request);
-    return room;
+    const entered = await this.#parlor!.enterRoom(roomID, request);
+    const follow = (change: RoomStateChange) => this.#run(() => this.#followState(change));
+    entered.on('stateChanged', follow);
+    if (entered.state !== 'connected') follow(entered.lastChange); // it changed before the reply
+    return entered.room;
   }
 
   /** Reports how the room differs from what the handler knows, and then what happened meanwhile. */
@@ -308,6 +267,13 @@ export class RoomSession {
     }
     if (reentered) this.#recover();
     this.#catchUp();
+  }
+
+  #followState(change: RoomStateChange): void {
+    if (change.state === 'connected') this.#recover();
+    else if (change.state === 'reconnecting') this.#lose();
+    else if (change.event === 'networkTimeout' && this.#options.reenters) void this.#restart(() => this.#enterRoom(), true);
+    else this.#end(change);
   }
 
   #followMembers(event: StreamEvents['roomMemberJoined'] | StreamEvents['roomMemberLeft']): void {
@@ -398,7 +364,6 @@ export class RoomSession {
   }
 
   #lose(): void {
-    clearTimeout(this.#reasonTimer);
     if (this.#reconnecting) return;
     this.#reconnecting = true;
     this.#retryTimer = setTimeout(() => this.#end({ event: 'networkTimeout' }), this.#options.retryWindow(this.#room!));
@@ -407,7 +372,6 @@ export class RoomSession {
 
   #recover(): void {
     clearTimeout(this.#retryTimer);
-    clearTimeout(this.#reasonTimer);
     if (!this.#reconnecting) return;
     this.#reconnecting = false;
     this.#handler.reconnected();
@@ -423,7 +387,6 @@ export class RoomSession {
   #finish(): void {
     this.#done = true;
     clearTimeout(this.#retryTimer);
-    clearTimeout(this.#reasonTimer);
   }
 
   /** Ends the session, if it has not ended. Without the network, it ends with its token. */
