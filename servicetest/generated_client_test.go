@@ -158,37 +158,40 @@ func TestContractClientMessages(t *testing.T) {
 	if err := quoted.FromQuotedTextRequest(quote); err != nil {
 		t.Fatal(err)
 	}
-	for kind, set := range map[parlor.MessageKind]func(*parlor.SendMessageRequest) error{
-		"text": func(r *parlor.SendMessageRequest) error {
+	for _, draft := range []struct {
+		kind parlor.MessageKind
+		set  func(*parlor.SendMessageRequest) error
+	}{
+		{"text", func(r *parlor.SendMessageRequest) error {
 			return r.FromTextMessageRequest(parlor.TextMessageRequest{Text: "Good morning"})
-		},
-		"command": func(r *parlor.SendMessageRequest) error {
+		}},
+		{"command", func(r *parlor.SendMessageRequest) error {
 			return r.FromCommandMessageRequest(parlor.CommandMessageRequest{Data: []byte{0, 1, 255}})
-		},
-		"barrage": func(r *parlor.SendMessageRequest) error {
+		}},
+		{"barrage", func(r *parlor.SendMessageRequest) error {
 			return r.FromBarrageMessageRequest(parlor.BarrageMessageRequest{Text: "+1"})
-		},
-		"custom": func(r *parlor.SendMessageRequest) error {
+		}},
+		{"custom", func(r *parlor.SendMessageRequest) error {
 			return r.FromCustomMessageRequest(parlor.CustomMessageRequest{SubType: 7, Text: "{}"})
-		},
-		"combine": func(r *parlor.SendMessageRequest) error {
+		}},
+		{"combine", func(r *parlor.SendMessageRequest) error {
 			return r.FromCombineMessageRequest(parlor.CombineMessageRequest{Title: "Earlier", MessageList: []parlor.QuotedMessageRequest{quoted}})
-		},
-		"file": func(r *parlor.SendMessageRequest) error {
+		}},
+		{"file", func(r *parlor.SendMessageRequest) error {
 			return r.FromFileMessageRequest(parlor.FileMessageRequest{MediaID: media.MediaID})
-		},
+		}},
 	} {
 		var message parlor.SendMessageRequest
-		if err := set(&message); err != nil {
+		if err := draft.set(&message); err != nil {
 			t.Fatal(err)
 		}
 		sent, err := client.SendRoomMessageWithResponse(ctx, id, message)
 		reply := sent.JSON201
-		if kind == "command" || kind == "barrage" { // not stored
+		if draft.kind == "command" || draft.kind == "barrage" { // not stored
 			reply = sent.JSON202
 		}
-		if m := mustReply(t, err, reply).Message; m.Kind != kind || (m.Seq != nil) != (reply == sent.JSON201) {
-			t.Errorf("sent a message of kind %s: %+v", kind, m)
+		if m := mustReply(t, err, reply).Message; m.Kind != draft.kind || (m.Seq != nil) != (reply == sent.JSON201) {
+			t.Errorf("sent a message of kind %s: %+v", draft.kind, m)
 		}
 	}
 	downloaded, err := client.DownloadMediaWithResponse(ctx, media.MediaID, name, nil)

@@ -389,17 +389,18 @@ func TestFollowFeed(t *testing.T) {
 // cannot be decoded. synctest fails if a goroutine is.
 func TestFollowEnds(t *testing.T) {
 	waiting := func(r *http.Request) (*http.Response, error) { <-r.Context().Done(); return nil, r.Context().Err() }
-	for name, test := range map[string]struct {
+	for _, test := range []struct {
+		name  string
 		reply reply
 		after time.Duration
 	}{
-		"while it waits for events":      {stream(step{0, ready}, step{0, "open"}), time.Second},
-		"while it waits for a reply":     {waiting, time.Second},
-		"while it waits for an attempt":  {refuse(503, "unavailable", "Retry-After", "60"), time.Second},
-		"before the first attempt":       {waiting, 0},
-		"while it waits for the next id": {stream(step{0, ready + "id: 1:2\n"}, step{0, "open"}), time.Second},
+		{"while it waits for events", stream(step{0, ready}, step{0, "open"}), time.Second},
+		{"while it waits for a reply", waiting, time.Second},
+		{"while it waits for an attempt", refuse(503, "unavailable", "Retry-After", "60"), time.Second},
+		{"before the first attempt", waiting, 0},
+		{"while it waits for the next id", stream(step{0, ready + "id: 1:2\n"}, step{0, "open"}), time.Second},
 	} {
-		t.Run("canceled "+name, func(t *testing.T) {
+		t.Run("canceled "+test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				ctx, cancel := context.WithTimeout(t.Context(), test.after)
 				defer cancel()
