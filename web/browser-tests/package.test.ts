@@ -36,7 +36,13 @@ const programs: Record<string, (blocks: string[]) => string> = {
     ${rooms}
     await parlor.endSession();
   `,
-  'admin.ts': ([, , admin]) => `
+  'tabs.ts': ([, , tabs]) => `
+    import { Parlor } from 'parlor-sdk';
+    declare const baseURL: string;
+    declare const getToken: () => Promise<string>;
+    ${tabs}
+  `,
+  'admin.ts': ([, , , admin]) => `
     declare const process: { env: { [name: string]: string }; exit(status: number): never };
     const signAdminToken = () => process.env.ADMIN_TOKEN!;
     let lastEventID: string | undefined;
@@ -68,7 +74,7 @@ async function install(folder: string, name: string, language: string, ...packag
 test('the packed SDK is installed, and runs the examples of its README', async ({ server, folder }) => {
   const examples = await install(folder, 'parlor-sdk', 'ts', await pack('sdk', folder));
   const blocks = examples.map((code) => code.replaceAll('https://parlor.example.com', server.url));
-  expect(blocks).toHaveLength(3);
+  expect(blocks).toHaveLength(Object.keys(programs).length + 1);
   for (const [name, program] of Object.entries(programs)) await writeFile(join(folder, name), program(blocks));
   await compile(folder, ...Object.keys(programs));
 
