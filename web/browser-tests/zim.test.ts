@@ -246,9 +246,11 @@ test('users and their statuses', async ({ login, join, alice, bob }) => {
 });
 
 test('a room that is destroyed, a kick, and another device', async ({ login, join, room, server, alice }) => {
-  const { zim, log } = await login();
-  const reasons: string[] = [];
-  zim.on('roomStateChanged', (_, { state, event, extendedData }) => state === 0 && reasons.push(`${event} ${extendedData}`));
+  const { zim } = await login();
+  const ends: string[] = [];
+  zim.on('roomStateChanged', (_, { roomID, state, event, extendedData }) => {
+    if (state === 0) ends.push(`${roomID} ${event} ${extendedData}`);
+  });
   const rooms = ['a', 'b', 'c'].map((name) => `${name}-${room}`);
   const [a, b, c] = rooms as [string, string, string];
   await server.admin('POST', '/rooms', { roomID: c, config: { sameUser: 'replace' } });
@@ -256,7 +258,7 @@ test('a room that is destroyed, a kick, and another device', async ({ login, joi
   await server.admin('DELETE', `/rooms/${a}`);
   await server.admin('POST', `/rooms/${b}/kick`, { userIDs: [alice], reason: 'spam' });
   await join(alice, c);
-  await expect.poll(() => reasons).toEqual(['3 {}', '8 {"reason":"spam"}', '10 {}']);
+  await expect.poll(() => ends).toEqual([`${a} 3 {}`, `${b} 8 {"reason":"spam"}`, `${c} 10 {}`]);
   await zim.enterRoom({ roomID: b, roomName: '' }); // the kick had no ban
 });
 
