@@ -11,7 +11,7 @@ import { build } from 'esbuild';
 
 /** The most bytes of parlor.js and what it imports at once, compressed with gzip: not uploads. */
 const MOST_BYTES = 8 * 1024;
-const MODULES = ['index', 'tabs', 'member-list', 'admin', 'development'];
+const MODULES = ['index', 'tabs', 'outbox-storage', 'member-list', 'admin', 'development'];
 
 process.chdir(fileURLToPath(new URL('.', import.meta.url)));
 

@@ -20,9 +20,10 @@ export class Locks {
 
   request<T>(
     name: string,
-    { steal = false, signal }: { steal?: boolean; signal?: AbortSignal },
-    use: () => T | Promise<T>,
+    options: { steal?: boolean; signal?: AbortSignal } | (() => T | Promise<T>),
+    use = options as () => T | Promise<T>,
   ): Promise<T> {
+    const { steal = false, signal } = options as { steal?: boolean; signal?: AbortSignal };
     return new Promise((resolve, reject) => {
       const request: Request = {
         name,
@@ -46,6 +47,11 @@ export class Locks {
         request.grant();
       }
     });
+  }
+
+  /** Releases all locks, as those of a page that goes away. */
+  releaseAll(): void {
+    this.#held.clear();
   }
 
   async query(): Promise<{ held: { name: string }[] }> {
