@@ -196,7 +196,9 @@ export class EventStream {
   #watch(): void {
     clearTimeout(this.#watchdog);
     if (this.#connection === undefined) return;
-    const left = this.#deadline - Date.now();
+    const now = Date.now();
+    this.#aliveAt = Math.min(this.#aliveAt, now); // a clock that was set back must not hide the silence
+    const left = this.#deadline - now;
     if (left <= 0) this.#lose('networkTimeout');
     else if (left < Infinity) this.#watchdog = setTimeout(() => this.#watch(), left);
   }

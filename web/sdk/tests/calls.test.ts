@@ -1,7 +1,7 @@
 import { beforeEach, describe, expect, test, vi } from 'vitest';
 import { Parlor, ParlorError } from '../src/index.ts';
 import { MemberList } from '../src/member-list.ts';
-import { login, message, next, failAttempt, fakeTime } from './harness.ts';
+import { login, message, next, failAttempt, fakeTime, room } from './harness.ts';
 import { session, TestServer } from './server.ts';
 
 let server: TestServer;
@@ -331,5 +331,31 @@ describe('endSession', () => {
     (await server.next('DELETE', '/v1/sessions/current')).refuse(401, 'session_ended');
     await leaving;
     expect(parlor.connectionState).toBe('disconnected');
+  });
+});
+
+describe('calls in the wrong order', () => {
+  test('a message after close fails, and other calls are still made', async () => {
+    parlor.close();
+    parlor.close();
+    await expect(parlor.sendRoomMessage('r', { text: 'a' })).rejects.toMatchObject({ name: 'ParlorError', code: 'session_ended' });
+    const reading = parlor.getRoom('r');
+    (await server.next('GET', '/v1/rooms/r')).refuse(401, 'session_ended');
+    await expect(reading).rejects.toMatchObject({ name: 'ParlorError', code: 'session_ended' });
+  });
+
+  test('a room that was left says what the server says', async () => {
+    const joining = parlor.joinRoom('r');
+    (await server.next('POST', '/v1/rooms/r/join')).reply(200, { room: room(0) });
+    const handle = await joining;
+    for (const call of ['first', 'again']) {
+      const leaving = handle.leave();
+      (await server.next('POST', '/v1/rooms/r/leave')).reply(call === 'first' ? 200 : 409, { roomID: 'r', code: 'not_in_room', detail: '' });
+      if (call === 'first') await leaving;
+      else await expect(leaving).rejects.toMatchObject({ name: 'ParlorError', code: 'not_in_room' });
+    }
+    const sending = handle.send({ text: 'a' });
+    (await server.next('POST', messagesPath)).refuse(409, 'not_in_room');
+    await expect(sending).rejects.toMatchObject({ name: 'ParlorError', code: 'not_in_room' });
   });
 });

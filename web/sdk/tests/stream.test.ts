@@ -1,7 +1,7 @@
 import { EventSource } from 'eventsource';
 import { beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest';
 import { Parlor, type ParlorEvents } from '../src/index.ts';
-import { login, message, next, failAttempt, record, fakeTime, until } from './harness.ts';
+import { login, message, next, failAttempt, record, room, fakeTime, until } from './harness.ts';
 import { session, TestServer } from './server.ts';
 
 let server: TestServer;
@@ -32,6 +32,39 @@ test('events that arrive in fragments are assembled', async () => {
   const frame = Buffer.from(`id: 1:2\nevent: roomMessageReceived\ndata: ${data}\n\n`);
   for (const byte of frame) stream.write(Buffer.of(byte));
   expect((await received).messageList[0]).toMatchObject({ text: '你好 👋' });
+});
+
+test.each([
+  ['inside a character', 1],
+  ['inside a frame', 20],
+  ['before the end of a frame', 33],
+])('a stream that is cut %s continues before that frame', async (_, kept) => {
+  const parlor = await login(server);
+  const events = record(parlor, 'roomMessageReceived');
+  const changes = record(parlor, 'connectionStateChanged');
+  const text = '好';
+  const frame = Buffer.from(`id: 1:2\nevent: roomMessageReceived\ndata: ${JSON.stringify(message(2, text))}\n\n`);
+  const end = kept === 1 ? frame.indexOf(text) + 1 : kept === 33 ? frame.length - 1 : kept;
+  const stream = (await server.nextStream()).open().ready('1:1');
+  await until(() => changes.length === 1);
+  await failAttempt(() => void stream.write(frame.subarray(0, end)).response.end());
+  vi.runOnlyPendingTimers();
+  const second = await server.nextStream();
+  expect(second.header('Last-Event-ID')).toBe('1:1');
+  second.open().ready('1:1', [room(2)]).write(frame);
+  await until(() => events.length > 0);
+  expect(events.map(({ seq, messageList: [first] }) => [seq, first])).toEqual([[2, expect.objectContaining({ text })]]);
+});
+
+test.each(['null', '7', '{}', '{"rooms":7}'])('a stream whose sessionReady is %s is opened again', async (data) => {
+  const parlor = await login(server);
+  const changes = record(parlor, 'connectionStateChanged');
+  const stream = (await server.nextStream()).open();
+  await failAttempt(() => void stream.write(`event: sessionReady\ndata: ${data}\n\n`));
+  vi.runOnlyPendingTimers();
+  (await server.nextStream()).open().ready();
+  await until(() => changes.length === 2);
+  expect(changes.map(({ state }) => state)).toEqual(['reconnecting', 'connected']);
 });
 
 test('a reply that is not an event stream is ignored', async () => {
@@ -163,6 +196,29 @@ describe('silence', () => {
     const changes = record(parlor, 'connectionStateChanged');
     vi.advanceTimersByTime(179_999);
     expect(changes).toEqual([]);
+  });
+
+  test('behind a proxy that holds the stream back is detected', async () => {
+    const parlor = await login(server);
+    const changes = record(parlor, 'connectionStateChanged');
+    const stream = await server.nextStream();
+    const opened = vi.spyOn(TextDecoderStream.prototype, 'readable', 'get');
+    stream.response.writeHead(200, { 'Content-Type': 'text/event-stream' }).flushHeaders();
+    await until(() => opened.mock.calls.length > 0);
+    await new Promise((resolve) => setImmediate(resolve));
+    vi.advanceTimersByTime(45_000); // it has not said what its heartbeat is
+    expect(changes).toEqual([{ state: 'reconnecting', event: 'networkTimeout' }]);
+  });
+
+  test.each([-3_600_000, 3_600_000])('is detected when the clock is set by %i ms', async (jump) => {
+    const parlor = await login(server);
+    const ready = next(parlor, 'sessionReady');
+    (await server.nextStream()).open().ready('1:0', [], 10);
+    await ready;
+    const changes = record(parlor, 'connectionStateChanged');
+    vi.setSystemTime(Date.now() + jump);
+    vi.advanceTimersByTime(60_000); // at most twice as long
+    expect(changes).toEqual([{ state: 'reconnecting', event: 'networkTimeout' }]);
   });
 
   test('of a server that never replies is detected too, whatever its heartbeat is', async () => {
