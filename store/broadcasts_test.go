@@ -59,7 +59,10 @@ func TestBroadcastSurvivesItsServers(t *testing.T) {
 		server := openOn(t, f.address, store.Options{Now: f.clock.Now})
 		ctx, kill := context.WithCancel(t.Context())
 		var running sync.WaitGroup
-		sent := query[int](t, f, "SELECT sent FROM broadcasts")
+		// Rooms that have the message may not be counted in the broadcast yet, so they are counted here:
+		// each server sends the message to more of them.
+		const copies = "SELECT count(*) FROM events WHERE client_message_id = $1"
+		sent := query[int](t, f, copies, b.ClientMessageID)
 		running.Go(func() {
 			if err := server.SendBroadcasts(ctx); err != nil && !errors.Is(err, context.Canceled) && !errors.Is(err, room.ErrUnavailable) {
 				t.Errorf("server %d: %v", crashes, err)
@@ -67,8 +70,8 @@ func TestBroadcastSurvivesItsServers(t *testing.T) {
 		})
 		random := random.IntN(40)
 		waitUntil(t, "a part is sent", func() bool {
-			n := query[int](t, f, "SELECT count(*) FROM events WHERE client_message_id = $1", b.ClientMessageID)
-			return n >= min(rooms, sent+random) || query[bool](t, f, "SELECT ended_at IS NOT NULL FROM broadcasts")
+			n := query[int](t, f, copies, b.ClientMessageID)
+			return n >= sent+random || query[bool](t, f, "SELECT ended_at IS NOT NULL FROM broadcasts")
 		})
 		kill()
 		running.Wait()
