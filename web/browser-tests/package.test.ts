@@ -42,7 +42,14 @@ const programs: Record<string, (blocks: string[]) => string> = {
     declare const getToken: () => Promise<string>;
     ${tabs}
   `,
-  'admin.ts': ([, , , admin]) => `
+  'outbox.ts': ([, , , outbox]) => `
+    import type { Parlor } from 'parlor-sdk';
+    declare const parlor: Parlor;
+    declare function showWarning(text: string): void;
+    declare function showNotSent(message: unknown, error: unknown): void;
+    ${outbox}
+  `,
+  'admin.ts': ([, , , , admin]) => `
     declare const process: { env: { [name: string]: string }; exit(status: number): never };
     const signAdminToken = () => process.env.ADMIN_TOKEN!;
     let lastEventID: string | undefined;
@@ -110,4 +117,27 @@ test('the packed hooks are installed, and the example of their README compiles',
   const [example] = await install(folder, 'parlor-react', 'tsx', ...packages);
   await writeFile(join(folder, 'app.tsx'), example!);
   await compile(folder, 'app.tsx');
+});
+
+test('the packed APIs of other SDKs are installed, compile and load', async ({ folder }) => {
+  const workspaces = ['sdk', 'compat/shared', 'compat/zim', 'compat/qnrtc', 'compat/express'];
+  const packages: string[] = [];
+  for (const workspace of workspaces) packages.push(await pack(workspace, folder));
+  await install(folder, 'parlor-zim', 'ts', ...packages);
+  const program = `
+    import { ZegoExpressEngine } from 'parlor-express';
+    import QNRTC, { QNConnectionState } from 'parlor-qnrtc';
+    import { ZIM, ZIMRoomState } from 'parlor-zim';
+    const server = 'https://parlor.example.com';
+    const zim: ZIM | null = ZIM.create({ appID: 1, server });
+    zim!.on('roomStateChanged', (_, { state }) => console.log(state === ZIMRoomState.Connected));
+    const client = QNRTC.createClient({ server });
+    const engine = new ZegoExpressEngine(1, server);
+    console.log(JSON.stringify([zim !== null, client.connectionState === QNConnectionState.DISCONNECTED, engine instanceof ZegoExpressEngine]));
+    zim!.destroy();
+  `;
+  await writeFile(join(folder, 'app.ts'), program);
+  await compile(folder, 'app.ts');
+  const { stdout } = await run(process.execPath, ['app.js'], { cwd: folder, timeout: 60_000 });
+  expect(JSON.parse(stdout)).toEqual([true, true, true]);
 });
