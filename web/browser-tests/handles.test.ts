@@ -75,9 +75,9 @@ test('a handle shows the room as another user changes it', async ({ server, tcpP
   alice.close();
   await expectChange(last, 'disconnected', 'closed');
   const resumed = Parlor.resume(state);
-  await expect.poll(() => resumed.room(roomID)?.state).toBe('connected');
-  const { sessions } = await server.admin('GET', '/users/alice/sessions');
-  await server.admin('DELETE', `/users/alice/sessions/${sessions[0].sessionID}?reason=locked`);
+  await expect.poll(() => resumed.connectionState).toBe('connected');
+  expect(resumed.room(roomID)?.state).toBe('connected');
+  await server.admin('DELETE', `/users/alice/sessions/${resumed.sessionID}?reason=locked`);
   await expectChange(resumed.room(roomID)!, 'disconnected', 'kickedOut', 'locked');
   for (const parlor of [bob, carol]) await parlor.endSession();
 });

@@ -86,10 +86,13 @@ export class Server {
     return execFileSync(binary(), ['token', ...options], { encoding: 'utf8' }).trim();
   }
 
-  /** Makes the token of a session expire in a few seconds. */
+  /**
+   * Makes the token of a session expire in a few seconds: enough for the client to ask for another
+   * one before, also on a busy machine.
+   */
   async expireSoon({ userID, sessionKey }: LoginReply): Promise<void> {
     const headers = { Authorization: `Bearer ${sessionKey}`, 'Content-Type': 'application/json' };
-    for (let seconds = 2; ; seconds *= 2) {
+    for (let seconds = 6; ; seconds *= 2) {
       const body = JSON.stringify({ token: this.userToken(userID, seconds) });
       const reply = await fetch(`${this.url}/v1/sessions/current/token`, { method: 'PUT', headers, body });
       if (reply.ok) return;
