@@ -25,9 +25,10 @@ function chromium(): string {
 
 export default defineConfig({
   globalSetup: './build-server.ts',
-  // The slowest tests wait for a member to time out, so three run at once, even on two cores.
-  // Each worker has a server of its own.
-  workers: 3,
+  // Two, even on one core, because many tests wait. Each worker has a server of its own, with its own
+  // PostgreSQL and browser, so that with more of them the clients and servers of tests wait for each
+  // other on two cores.
+  workers: 2,
   fullyParallel: true,
   // Both only limit how long a failure takes. On a busy machine, a test takes many times as long as
   // on a quiet one.

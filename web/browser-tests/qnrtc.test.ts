@@ -75,10 +75,12 @@ test('a client is kicked by a message, as the page of the vendor shows it, and b
   await expect.poll(() => alice.log.at(-1)).toBe('user-left carol');
 });
 
-test('a lost connection is restored within memberTimeout', async ({ join, server, tcpProxy }) => {
+test('a lost connection is restored within memberTimeout', async ({ join, room, server, tcpProxy }) => {
+  await server.createRoom(room, { memberTimeout: 120, memberStates: true }); // long enough for a busy machine
   const alice = await join('alice');
   const bob = await join('bob', { server: tcpProxy.url });
   await expect.poll(() => alice.log.at(-1)).toBe('user-joined bob');
+  await expect.poll(() => server.sessionStates({ userID: 'bob', sessionKey: '' })).toEqual(['online']);
   tcpProxy.interrupt();
   await expect.poll(() => bob.log.at(-1)).toBe('RECONNECTING');
   await expect.poll(() => alice.log.at(-1)).toBe('user-reconnecting bob');

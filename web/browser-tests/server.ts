@@ -108,7 +108,7 @@ export class Server {
   }
 
   /** Creates an empty room, for a test that needs another memberTimeout or messages in it. */
-  async createRoom(roomID: string, config: { memberTimeout?: number } = {}): Promise<void> {
+  async createRoom(roomID: string, config: { memberTimeout?: number; memberStates?: boolean } = {}): Promise<void> {
     await this.admin('POST', '/rooms', { roomID, config: { unusedTimeout: 300, ...config } });
   }
 
