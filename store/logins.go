@@ -27,7 +27,7 @@ type pendingLogin struct {
 
 	// locked reports that the transaction has the lock of the user's list of sessions.
 	locked bool
-	// sessions is how many sessions the user has, up to one more than allowed.
+	// sessions is how many sessions the user has, counted up to as many as are allowed.
 	sessions int
 	profile  room.Profile
 	void     bool // the token
@@ -145,7 +145,10 @@ func (s *Store) answerLogin(p *pendingLogin, err error) {
 }
 
 // lockSessionList locks the list of a user's sessions, so that none can be added.
-const lockSessionList = "SELECT pg_advisory_xact_lock(hashtextextended($1, 1))"
+var lockSessionList = "SELECT pg_advisory_xact_lock(" + sessionListKey("$1") + ")"
+
+// sessionListKey returns the SQL expression of the key of that lock, from the expression of the user.
+func sessionListKey(user string) string { return "hashtextextended(" + user + ", 1)" }
 
 // readLogins locks the lists of sessions of the users of logins, with a function that waits or does
 // not, and reads what the logins depend on.
@@ -161,7 +164,7 @@ func (s *Store) readLogins(ctx context.Context, tx pgx.Tx, logins []*pendingLogi
 		p.begin()
 		users[i], issued[i], of[p.session.User.ID] = p.session.User.ID, nullTime(p.session.TokenIssuedAt), p
 	}
-	b.Queue("SELECT n - 1, "+lock+"(hashtextextended(user_id, 1))::text <> 'false' FROM unnest($1::text[]) WITH ORDINALITY AS a (user_id, n)", users).
+	b.Queue("SELECT n - 1, "+lock+"("+sessionListKey("user_id")+")::text <> 'false' FROM unnest($1::text[]) WITH ORDINALITY AS a (user_id, n)", users).
 		Query(func(rows pgx.Rows) error {
 			var locked bool
 			_, err := pgx.ForEachRow(rows, []any{&n, &locked}, func() error {
