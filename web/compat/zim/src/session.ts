@@ -42,7 +42,7 @@ export class Session {
   readonly #ended: () => void;
   readonly #peers = new Deliveries();
   /** Begins the clientMessageID of each message that this client sends: they are not echoed. */
-  readonly #prefix = newMessageID().replaceAll('-', '').slice(0, 24);
+  readonly #prefix = newMessageID().slice(0, 24);
   readonly #began: number;
   #sent = 0;
   #wasConnected = false;
