@@ -257,7 +257,7 @@ test('an upload makes no progress in the back/forward cache, and continues after
     window.addEventListener('pageshow', ({ persisted }) => (document.body.dataset['persisted'] = String(persisted)));
   });
   await alice.page.goto(`${server.url}/docs`);
-  await expect.poll(() => server.sessionStates(alice.session)).toEqual(['detached']);
+  await expect.poll(() => server.sessionStates(alice.session.userID)).toEqual(['detached']);
   await alice.page.unroute('**/v1/media/uploads/*');
   await alice.page.goBack({ waitUntil: 'commit' });
   await expect(alice.page.locator('body')).toHaveAttribute('data-persisted', 'true');
@@ -295,9 +295,7 @@ test('an upload continues in the session that replaces an expired one', async ({
   await alice.page.route('**/v1/media/uploads/*', (route) => (hold && offsets.length === 3 ? undefined : route.continue()));
   await alice.attach(largeFile.path);
   await expect.poll(() => offsets.length).toBe(3);
-  await alice.preventRenewal(server);
-  await server.expireSoon(alice.session);
-  await bob.expectEvents('Alice joined', 'Alice left: token expired', 'Alice joined');
+  await alice.expireSession(server);
   hold = false;
   await expectDownload(bob, 'large.bin', largeFile.bytes);
   expect(offsets.filter((offset) => offset === 0)).toHaveLength(1);

@@ -74,7 +74,7 @@ for (const transport of transports) {
     });
 
     await alice.page.goto(`${server.url}/docs`);
-    await expect.poll(() => server.sessionStates(alice.session)).toEqual(['detached']);
+    await expect.poll(() => server.sessionStates(alice.session.userID)).toEqual(['detached']);
     await bob.send('during');
     await bob.expectMessages('before', 'during');
     await alice.page.goBack({ waitUntil: 'commit' }); // a restored page is not loaded
@@ -87,7 +87,7 @@ for (const transport of transports) {
 
     await alice.expectConnected();
     await alice.expectMessages('before', 'during');
-    await expect.poll(() => server.sessionStates(alice.session)).toEqual(['online']);
+    await expect.poll(() => server.sessionStates(alice.session.userID)).toEqual(['online']);
     await alice.page.getByLabel('Message', { exact: true }).press('Enter');
     await bob.expectMessages('before', 'during', 'draft');
     await alice.expectMessages('before', 'during', 'draft');
@@ -100,7 +100,7 @@ for (const transport of transports) {
     await alice.enter(room);
     await bob.enter(room);
     await tab.freeze();
-    await expect.poll(() => server.sessionStates(alice.session)).toEqual(['detached']);
+    await expect.poll(() => server.sessionStates(alice.session.userID)).toEqual(['detached']);
     await bob.send('during');
     await bob.expectMessages('during');
     await tab.unfreeze();
@@ -145,7 +145,7 @@ for (const transport of transports) {
     await alice.expectConnected();
     await alice.expectMessages('from Bob', 'from Alice');
     await bob.expectMessages('from Bob', 'from Alice');
-    await expect.poll(() => server.sessionStates(alice.session)).toEqual(['online']);
+    await expect.poll(() => server.sessionStates(alice.session.userID)).toEqual(['online']);
   });
 }
 

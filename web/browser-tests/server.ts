@@ -102,7 +102,7 @@ export class Server {
   }
 
   /** Returns the states of a user's sessions: `online` with a stream, `detached` without one. */
-  async sessionStates({ userID }: LoginReply): Promise<string[]> {
+  async sessionStates(userID: string): Promise<string[]> {
     const { sessions } = await this.admin('GET', `/users/${encodeURIComponent(userID)}/sessions`);
     return sessions.map(({ state }: { state: string }) => state);
   }

@@ -24,7 +24,9 @@ export class Tab {
 
   static async open({ executablePath, args = [] }: LaunchOptions): Promise<Tab> {
     const profile = mkdtempSync(join(tmpdir(), 'parlor-profile-'));
-    const options = ['--headless', '--remote-debugging-port=0', `--user-data-dir=${profile}`, ...args];
+    // An empty page, because the start page still navigates when Playwright attaches to it, which may
+    // then wait for ever.
+    const options = ['--headless', '--remote-debugging-port=0', `--user-data-dir=${profile}`, ...args, 'about:blank'];
     const started = spawn(executablePath!, options, { stdio: ['ignore', 'ignore', 'pipe'] });
     const address = await new Promise<string>((resolve, reject) => {
       let output = '';

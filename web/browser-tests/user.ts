@@ -24,11 +24,11 @@ export class User {
   async enter(room: string): Promise<void> {
     await this.page.getByLabel('Your name').fill(this.name);
     await this.page.getByLabel('Room', { exact: true }).fill(room);
-    const [login] = await Promise.all([
-      this.page.waitForResponse((reply) => new URL(reply.url()).pathname.endsWith('/v1/sessions')),
+    const [session] = await Promise.all([
+      this.#loggedIn(),
       this.page.getByRole('button', { name: 'Enter room' }).click(),
     ]);
-    this.session = await login.json();
+    this.session = session;
     await expect(this.page.locator('#entry')).toBeHidden(); // the room is loaded
     await this.expectConnected();
   }
@@ -56,12 +56,24 @@ export class User {
     await this.page.evaluate(() => window.dispatchEvent(new Event('online')));
   }
 
-  /** Makes calls that would renew the token of the session get no reply, until it has expired. */
-  async preventRenewal(server: Server): Promise<void> {
+  /**
+   * Makes the token of the session expire without a renewal, and waits until the page has logged in
+   * again. If the new session enters the room before the server has ended the old one, nobody sees
+   * the user leave.
+   */
+  async expireSession(server: Server): Promise<void> {
     await this.page.route('**/dev/token', async (route) => {
-      const states = await server.sessionStates(this.session);
+      const states = await server.sessionStates(this.session.userID);
       if (!states.includes('online')) await route.continue();
     });
+    const login = this.#loggedIn();
+    await server.expireSoon(this.session);
+    this.session = await login;
+  }
+
+  async #loggedIn(): Promise<LoginReply> {
+    const reply = await this.page.waitForResponse((reply) => new URL(reply.url()).pathname.endsWith('/v1/sessions'));
+    return reply.json();
   }
 
   async expectConnected(): Promise<void> {
