@@ -11,11 +11,12 @@ import { build } from 'esbuild';
 
 /** The most bytes of parlor.js and what it imports at once, compressed with gzip: not uploads. */
 const MOST_BYTES = 8 * 1024;
-const MODULES = ['index', 'tabs', 'outbox-storage', 'member-list', 'admin', 'development'];
 
 process.chdir(fileURLToPath(new URL('.', import.meta.url)));
 
-for (const module of MODULES) {
+const { exports } = JSON.parse(await readFile('sdk/package.json', 'utf8'));
+for (const { default: entry } of Object.values(exports)) {
+  const module = basename(entry, '.js');
   const name = module === 'index' ? 'parlor' : module;
   const size = await bundle(name, `sdk/dist/${module}.js`);
   if (name === 'parlor' && size > MOST_BYTES) throw new Error(`sdk/parlor.js is larger than ${MOST_BYTES} bytes`);

@@ -10321,6 +10321,9 @@ type ClientInterface interface {
 	//   message is the receiver. Messages that were sent at the same time may be in another order
 	//   than in the inbox. The server must have been started with `PARLOR_FEED_PEERS`; otherwise
 	//   the call is refused with `not_in_feed`.
+	// - `commands`: command messages of rooms and users, while the feed is connected. They are not
+	//   stored, so they have no `id:`, a feed that continues misses those of the meantime, and one
+	//   that is too slow misses some.
 	//
 	// Events of destroyed rooms are kept for `PARLOR_FEED_RETENTION`, and those of existing rooms
 	// for `PARLOR_MESSAGE_RETENTION` or the room's own retention: at least 20 minutes, which is all
@@ -11800,6 +11803,9 @@ func (c *Client) AdminGetBroadcast(ctx context.Context, broadcastID openapi_type
 //     message is the receiver. Messages that were sent at the same time may be in another order
 //     than in the inbox. The server must have been started with `PARLOR_FEED_PEERS`; otherwise
 //     the call is refused with `not_in_feed`.
+//   - `commands`: command messages of rooms and users, while the feed is connected. They are not
+//     stored, so they have no `id:`, a feed that continues misses those of the meantime, and one
+//     that is too slow misses some.
 //
 // Events of destroyed rooms are kept for `PARLOR_FEED_RETENTION`, and those of existing rooms
 // for `PARLOR_MESSAGE_RETENTION` or the room's own retention: at least 20 minutes, which is all
@@ -18806,6 +18812,9 @@ type ClientWithResponsesInterface interface {
 	//   message is the receiver. Messages that were sent at the same time may be in another order
 	//   than in the inbox. The server must have been started with `PARLOR_FEED_PEERS`; otherwise
 	//   the call is refused with `not_in_feed`.
+	// - `commands`: command messages of rooms and users, while the feed is connected. They are not
+	//   stored, so they have no `id:`, a feed that continues misses those of the meantime, and one
+	//   that is too slow misses some.
 	//
 	// Events of destroyed rooms are kept for `PARLOR_FEED_RETENTION`, and those of existing rooms
 	// for `PARLOR_MESSAGE_RETENTION` or the room's own retention: at least 20 minutes, which is all
@@ -28280,6 +28289,9 @@ func (c *ClientWithResponses) AdminGetBroadcastWithResponse(ctx context.Context,
 //     message is the receiver. Messages that were sent at the same time may be in another order
 //     than in the inbox. The server must have been started with `PARLOR_FEED_PEERS`; otherwise
 //     the call is refused with `not_in_feed`.
+//   - `commands`: command messages of rooms and users, while the feed is connected. They are not
+//     stored, so they have no `id:`, a feed that continues misses those of the meantime, and one
+//     that is too slow misses some.
 //
 // Events of destroyed rooms are kept for `PARLOR_FEED_RETENTION`, and those of existing rooms
 // for `PARLOR_MESSAGE_RETENTION` or the room's own retention: at least 20 minutes, which is all

@@ -1,6 +1,6 @@
 import { Backoff } from './backoff.ts';
 import type { FeedEvent, FeedOptions } from './feed-events.ts';
-import type { HTTP } from './http.ts';
+import { type HTTP, search } from './http.ts';
 import { ParlorError } from './problem.ts';
 import { openStream } from './sse.ts';
 
@@ -14,7 +14,7 @@ const LONGEST_DELAY = 30_000;
 /** Reads the feed after an event, and continues by itself; see ParlorAdmin.streamAdminEvents. */
 export async function* readFeed(
   getHTTP: () => Promise<HTTP>,
-  { lastEventID, signal }: FeedOptions,
+  { lastEventID, include, signal }: FeedOptions,
 ): AsyncGenerator<FeedEvent, void> {
   const backoff = new Backoff(LONGEST_DELAY);
   let cursor = lastEventID;
@@ -24,14 +24,14 @@ export async function* readFeed(
     const abort = new AbortController();
     const either = signal ? AbortSignal.any([signal, abort.signal]) : abort.signal;
     try {
-      const chunks = await openStream(await getHTTP(), '/v1/admin/events', cursor, either);
+      const chunks = await openStream(await getHTTP(), `/v1/admin/events${search({ include })}`, cursor, either);
       for (let chunk = await nextOf(chunks, abort); !chunk.done; chunk = await nextOf(chunks, abort)) {
         for (const frame of chunk.value) {
           if ('retry' in frame) continue;
-          const { name, id } = frame;
+          const { name, id = cursor } = frame;
           const data = JSON.parse(frame.data);
           if (name === 'reconnect') delay = data.afterMs;
-          if (id === undefined) continue; // the server is about to end the feed
+          if (name === 'reconnect' || name === 'connectionStateChanged') continue; // the server is about to end the feed
           backoff.reset();
           expired = false;
           yield { event: name, data, id } as FeedEvent;

@@ -77,7 +77,8 @@ function fill(path: string, names: object | undefined): string {
   return filled;
 }
 
-function search(query: object | undefined): string {
+/** Returns the query string of a call, with its `?`. */
+export function search(query: object | undefined): string {
   const pairs = new URLSearchParams();
   for (const [name, value] of Object.entries(query ?? {})) {
     for (const one of Array.isArray(value) ? value : [value]) {

@@ -65,6 +65,21 @@ test('an event that the consumer failed to process is not skipped', async () => 
   expect(last).toBe('c1');
 });
 
+test('a feed can include more than the events of rooms', async () => {
+  const { feed, ids } = collect({ include: ['sessions', 'commands'] });
+  const first = await nextFeed();
+  expect(first.url.search).toBe('?include=sessions&include=commands');
+  first.open().event('feedReady', { resumed: false }, 'c0').event('roomMessageReceived', { messages: [] });
+  await until(() => ids.length === 2);
+  expect(ids).toEqual(['c0', 'c0']); // a command has no position of its own
+  first.cut();
+  const second = await nextFeed();
+  expect(second.url.search).toBe(first.url.search);
+  expect(second.header('Last-Event-ID')).toBe('c0');
+  second.open();
+  void feed.return();
+});
+
 test('a token that expired is replaced once', async () => {
   let tokens = 0;
   const { ended } = collect({}, () => `admin-${++tokens}`);
