@@ -41,6 +41,8 @@ const waitLimit = 30 * time.Second
 // transport is a way in which streams are served.
 type transport struct {
 	name string
+	// gathers reports that all events of rooms are gathered for delivery windows.
+	gathers bool
 	// run runs a test, in fake time if the transport needs no network.
 	run func(t *testing.T, test func(*testing.T))
 	// serve starts a stream and connects the client to it.
@@ -48,7 +50,7 @@ type transport struct {
 }
 
 var (
-	overServe = transport{"Serve", synctest.Test, func(_ testingT, s *Stream, o StreamStart, c *client) {
+	overServe = transport{"Serve", false, synctest.Test, func(_ testingT, s *Stream, o StreamStart, c *client) {
 		ctx, cancel := context.WithCancel(context.Background())
 		c.closeConn = cancel
 		go func() {
@@ -58,7 +60,7 @@ var (
 			c.serverClosed()
 		}()
 	}}
-	overSocket = transport{"TakeOver", func(t *testing.T, test func(*testing.T)) { test(t) }, func(t testingT, s *Stream, o StreamStart, c *client) {
+	overSocket = transport{"TakeOver", false, func(t *testing.T, test func(*testing.T)) { test(t) }, func(t testingT, s *Stream, o StreamStart, c *client) {
 		t.Helper()
 		near, far := socketPair(t)
 		c.closeConn = func() { _ = near.Close() }
@@ -67,7 +69,7 @@ var (
 		}
 		go c.readFrom(near)
 	}}
-	overTLS = transport{"TakeOver of TLS", func(t *testing.T, test func(*testing.T)) { test(t) }, func(t testingT, s *Stream, o StreamStart, c *client) {
+	overTLS = transport{"TakeOver of TLS", false, func(t *testing.T, test func(*testing.T)) { test(t) }, func(t testingT, s *Stream, o StreamStart, c *client) {
 		t.Helper()
 		near, far := socketPair(t)
 		c.closeConn = func() { _ = near.Close() }
@@ -114,18 +116,41 @@ var testCertificate = sync.OnceValue(func() tls.Certificate {
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
 })
 
-// transports returns the transports that the platform has.
+// gathering is a transport with delivery windows.
+func gathering(w transport) transport {
+	w.name += ", gathering"
+	w.gathers = true
+	return w
+}
+
+// transports returns the transports that the platform has, with and without delivery windows. TLS
+// makes no difference to windows.
 func transports() []transport {
 	if CanTakeOver {
-		return []transport{overServe, overSocket, overTLS}
+		return []transport{overServe, gathering(overServe), overSocket, gathering(overSocket), overTLS}
 	}
-	return []transport{overServe}
+	return windows()
 }
+
+// windows returns the transport of tests in fake time, without and with delivery windows.
+func windows() []transport { return []transport{overServe, gathering(overServe)} }
 
 // eachTransport runs a test once for each transport.
 func eachTransport(t *testing.T, test func(*testing.T, transport)) {
+	t.Helper()
+	runEach(t, transports(), test)
+}
+
+// eachWindow runs a test in fake time, without and with delivery windows.
+func eachWindow(t *testing.T, test func(*testing.T, transport)) {
+	t.Helper()
+	runEach(t, windows(), test)
+}
+
+func runEach(t *testing.T, transports []transport, test func(*testing.T, transport)) {
+	t.Helper()
 	t.Parallel()
-	for _, w := range transports() {
+	for _, w := range transports {
 		t.Run(w.name, func(t *testing.T) {
 			t.Parallel()
 			w.run(t, func(t *testing.T) { test(t, w) })

@@ -34,14 +34,77 @@ func newTestHub(t testingT, w transport, o Options) *testHub {
 	if o.Workers == 0 {
 		o.Workers = 2
 	}
+	if w.gathers {
+		o.pacedStreams = 1
+	}
 	s.Hub = New(s.store, o)
 	t.Cleanup(s.Close)
 	return s
 }
 
+// Apply is Hub.Apply. If the transport gathers, all events of the change are gathered.
+func (s *testHub) Apply(c room.Change) {
+	s.t.Helper()
+	if !s.transport.gathers {
+		s.Hub.Apply(c)
+		return
+	}
+	var idle []*topic // that have nothing pending from before they were strained
+	s.Hub.mu.RLock()
+	for log := range runs(c.Events, func(e room.Event) (room.LogID, room.Seq) { return e.Log, e.Seq }) {
+		if t := s.topics[log]; t != nil && t.strain() {
+			idle = append(idle, t)
+		}
+	}
+	s.Hub.mu.RUnlock()
+	s.Hub.Apply(c)
+	for _, t := range idle {
+		if !t.hasGathered() {
+			s.t.Errorf("log %d did not gather its events", t.logID)
+		}
+	}
+}
+
+// strain makes a topic gather its next events, as if it had taken too much of the workers' time. It
+// reports whether nothing was pending.
+func (t *topic) strain() (idle bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	idle = true
+	for i := range t.shards {
+		s := &t.shards[i]
+		idle = idle && len(s.pending) == 0 && !s.scheduled
+		if s.pace == nil {
+			s.pace = &pace{window: DefaultWindow}
+		}
+		s.pace.add(time.Now().Add(-time.Second), time.Now())
+	}
+	return idle
+}
+
+// hasGathered reports whether all shards with pending events have gathered them, or others before.
+func (t *topic) hasGathered() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for i := range t.shards {
+		if s := &t.shards[i]; len(s.pending) > 0 && s.pace.timer == nil {
+			return false
+		}
+	}
+	return true
+}
+
 // appendAndPublish appends n messages to a log and publishes them.
 func (s *testHub) appendAndPublish(logID room.LogID, n int) {
 	s.Apply(room.Change{Events: s.store.append(logID, n, "hello")})
+}
+
+// whisper publishes an event that is not stored, to some users or to all.
+func (s *testHub) whisper(logID room.LogID, text string, to ...room.UserID) {
+	said := room.Message{Content: room.Content{Kind: room.KindCommand, Text: text}, To: to, Priority: room.PriorityHigh}
+	s.Apply(room.Change{Events: []room.Event{{
+		Room: roomID(logID), Log: logID, Body: room.MessagesReceived{MessageList: []room.Message{said}},
+	}}})
 }
 
 // join adds a session to a room and applies the change to the hub.

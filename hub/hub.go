@@ -44,6 +44,8 @@ type Options struct {
 	// Window is how long events of a room may be gathered before they are delivered together, while
 	// single deliveries would take too much time. A negative one means that they never are.
 	Window time.Duration
+	// pacedStreams is how many streams of a worker a room has at least for that. Tests set it.
+	pacedStreams int
 	// Workers is the number of goroutines that write to streams; 0 means GOMAXPROCS.
 	Workers int
 	Logger  *slog.Logger
@@ -110,6 +112,9 @@ func New(logs LogReader, opts Options) *Hub {
 	}
 	if opts.Window == 0 {
 		opts.Window = DefaultWindow
+	}
+	if opts.pacedStreams == 0 {
+		opts.pacedStreams = defaultPacedStreams
 	}
 	if opts.Workers == 0 {
 		opts.Workers = runtime.GOMAXPROCS(0)

@@ -2,9 +2,9 @@ package hub
 
 import (
 	"errors"
-	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -17,14 +17,18 @@ import (
 // TestModel runs random operations, and checks what each session receives against a simple model:
 // every event once and in order, from joining a room until leaving it, whatever happens to the
 // connection. Of an event for others it receives the position, and nothing of one that is not
-// stored.
+// stored. Events that are not stored come in order and at most once.
 func TestModel(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		rapid.SyncTest(t, func(t *rapid.T) {
-			m := &model{testHub: newTestHub(t, overServe, Options{}), t: t, audiences: make(map[room.Position][]room.UserID)}
+			w := overServe
+			if rapid.Bool().Draw(t, "gathering") {
+				w = gathering(w)
+			}
+			m := &model{testHub: newTestHub(t, w, Options{}), t: t, audiences: make(map[room.Position][]room.UserID)}
 			for _, id := range []room.SessionID{"a", "b", "c", "d"} {
-				m.users = append(m.users, &user{id: id, at: make(map[room.LogID]room.Seq)})
+				m.users = append(m.users, &user{id: id, at: make(map[room.LogID]room.Seq), heard: make(map[room.LogID]int)})
 			}
 			t.Repeat(map[string]func(*rapid.T){
 				"append":    m.append,
@@ -55,12 +59,15 @@ type model struct {
 	unpublished []room.Event
 	// audiences holds the events that are not for everybody.
 	audiences map[room.Position][]room.UserID
+	whispers  int // published so far
 }
 
 // user is a session and its position in each of its rooms.
 type user struct {
-	id      room.SessionID
-	at      map[room.LogID]room.Seq
+	id room.SessionID
+	at map[room.LogID]room.Seq
+	// heard is the newest whisper of a room that the user received, or must not receive any more.
+	heard   map[room.LogID]int
 	client  *client // nil while it has no connection
 	read    int     // how many of the client's messages are verified
 	lastID  string
@@ -106,11 +113,10 @@ func (m *model) recall(t *rapid.T) {
 	m.commit([]room.Event{m.store.recall(g, room.Seq(rapid.Int64Range(int64(oldest), int64(last)).Draw(t, "recalled")))})
 }
 
-// whisper publishes an event that is not stored. Its text names the users who may receive it.
+// whisper publishes a numbered event that is not stored, to some users or none.
 func (m *model) whisper(t *rapid.T) {
-	g, to := m.anyLog(), append(m.anyAudience(t), "absent")
-	said := room.Message{Content: room.Content{Kind: room.KindCommand, Text: fmt.Sprint(to)}, To: to, Priority: room.PriorityHigh}
-	m.Apply(room.Change{Events: []room.Event{{Room: roomID(g), Log: g, Body: room.MessagesReceived{MessageList: []room.Message{said}}}}})
+	m.whispers++
+	m.testHub.whisper(m.anyLog(), strconv.Itoa(m.whispers), append(m.anyAudience(t), "absent")...)
 }
 
 // takeUnpublished removes some events from those that were not published.
@@ -153,15 +159,7 @@ func (m *model) strain(*rapid.T) {
 	if topic == nil {
 		return
 	}
-	topic.mu.Lock()
-	defer topic.mu.Unlock()
-	for i := range topic.shards {
-		s := &topic.shards[i]
-		if s.pace == nil {
-			s.pace = &pace{window: DefaultWindow}
-		}
-		s.pace.add(time.Now().Add(-time.Second), time.Now())
-	}
+	topic.strain()
 }
 
 func (m *model) outage(*rapid.T) { m.store.failReads(errors.New("the database is away")) }
@@ -171,6 +169,7 @@ func (m *model) join(t *rapid.T) {
 	if _, in := u.at[g]; in {
 		t.Skip("the session is in the room")
 	}
+	u.heard[g] = m.whispers
 	u.at[g] = m.testHub.join(u.id, g).From
 }
 
@@ -199,6 +198,9 @@ func (m *model) connect(*rapid.T) { m.reconnect(m.anyUser()) }
 
 func (m *model) reconnect(u *user) {
 	m.disconnect(u, false)
+	for g := range u.at {
+		u.heard[g] = m.whispers
+	}
 	u.client, u.read = m.testHub.connect(u.id, u.lastID), 0
 	u.streams++
 	synctest.Wait()
@@ -265,9 +267,12 @@ func (m *model) verify(u *user) {
 			}
 			at, in := u.at[p.Generation]
 			if p.Seq == 0 {
-				if !slices.Contains(data[room.MessagesReceived](m.t, e).MessageList[0].To, userOf(u.id)) {
-					m.t.Fatalf("%s got %s", u.id, e.Data)
+				said := data[room.MessagesReceived](m.t, e).MessageList[0]
+				n, err := strconv.Atoi(said.Text)
+				if err != nil || !in || n <= u.heard[p.Generation] || !slices.Contains(said.To, userOf(u.id)) {
+					m.t.Fatalf("%s got %s after %d", u.id, e.Data, u.heard[p.Generation])
 				}
+				u.heard[p.Generation] = n
 				continue
 			}
 			if !in || p.Seq != at+1 {

@@ -11,9 +11,9 @@ const (
 	DefaultWindow = 50 * time.Millisecond
 	// storedWindow is the part of the window that stored events wait for at most: 10 ms by default.
 	storedWindow = 5
-	// pacedStreams is how many streams a shard has at least to be paced. A round of fewer takes less
-	// than a millisecond.
-	pacedStreams = 64
+	// defaultPacedStreams is how many streams a shard has at least to be paced. A round of fewer
+	// takes less than a millisecond.
+	defaultPacedStreams = 64
 	// paceShare is the part of its worker's time that a shard may take without being paced: a
 	// quarter.
 	paceShare = 4

@@ -3,6 +3,7 @@ package hub
 import (
 	"bytes"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -112,6 +113,55 @@ func TestPace(t *testing.T) {
 				}
 				if want := streams * len(sinks.published); sinks.received != want {
 					t.Errorf("%d events arrived, want %d", sinks.received, want)
+				}
+			})
+		})
+	}
+}
+
+// TestStreamsEndDuringWindow ends streams while events are gathered. Their clients get the stored
+// ones once when they resume, and nothing of what was not stored: they were not connected.
+func TestStreamsEndDuringWindow(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		end  func(*testing.T, *testHub, *client)
+		last room.EventType
+	}{
+		{"the client closes", func(_ *testing.T, _ *testHub, c *client) { c.close() }, ""},
+		{"superseded", func(*testing.T, *testHub, *client) {}, room.TypeConnectionStateChanged},
+		{"drain", func(t *testing.T, h *testHub, _ *client) { h.Drain(t.Context(), 0) }, room.TypeReconnect},
+		{"reconnect all", func(_ *testing.T, h *testHub, _ *client) { h.ReconnectAll() }, room.TypeReconnect},
+		{"shutdown", func(t *testing.T, h *testHub, _ *client) { h.Shutdown(t.Context()) }, room.TypeReconnect},
+		{"close", func(_ *testing.T, h *testHub, _ *client) { h.Close() }, ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			inFakeTime(t, func(t *testing.T) {
+				h := newTestHub(t, gathering(overServe), Options{Workers: 1})
+				h.store.join(alice, 1)
+				c := h.connectReady(alice, "")
+				h.appendAndPublish(1, 1)
+				c.awaitSeq(1, 1)
+				h.appendAndPublish(1, 5)
+				h.whisper(1, "gathered")
+				tt.end(t, h, c)
+				if h.Hub.closed { // the client finds another server
+					store := h.store
+					h = newTestHub(t, gathering(overServe), Options{})
+					h.store, h.logs = store, store
+				}
+				again := h.connect(alice, c.lastID()) // while the window lasts
+				h.appendAndPublish(1, 1)
+				advanceTime(DefaultWindow)
+				again.wantSeqs(1, 1, 7)
+				c.wantSeqs(1, 0, 1)
+				got := c.received()
+				if last := got[len(got)-1]; tt.last != "" && last.Event != string(tt.last) {
+					t.Errorf("the last event is %+v", last)
+				}
+				for _, m := range again.received() {
+					if strings.Contains(m.Data, "gathered") {
+						t.Errorf("received by a later stream: %s", m.Data)
+					}
 				}
 			})
 		})

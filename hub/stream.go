@@ -83,6 +83,15 @@ type Stream struct {
 	tokenExpiry    time.Time // the same by the clock of Options.Now
 }
 
+// deliverAdded delivers those frames of a log that were added to the stream's shard since it
+// subscribed. added is the number of frames that had been added when they were taken.
+func (s *Stream) deliverAdded(logID room.LogID, frames []*Frame, added int) {
+	if i, ok := s.cursor.find(logID); ok {
+		n := max(0, added-s.subscriptions[i].since)
+		s.deliver(logID, frames[max(0, len(frames)-n):])
+	}
+}
+
 // deliver delivers frames of a log, as many as possible in one write.
 func (s *Stream) deliver(logID room.LogID, frames []*Frame) {
 	var take []*Frame

@@ -13,6 +13,10 @@ type subscription struct {
 	presence room.PresenceID
 	// sentSeq is the newest event that was written or queued.
 	sentSeq room.Seq
+	// since is shard.added at the time of the subscription. The stream does not get the ephemeral
+	// events from before, which may wait for a delivery window: its session was not in the room, or
+	// had another stream that got them.
+	since int
 	// live reports that the stream gets events as they are fanned out. Until then it catches up,
 	// and ignores events that are fanned out, because it will read them from the log.
 	live bool
@@ -51,7 +55,9 @@ func (s *Stream) subscribe(logID room.LogID, from room.Seq, presence room.Presen
 	shard := &t.shards[s.worker.index]
 	shard.streams = append(shard.streams, s)
 	s.cursor = slices.Insert(s.cursor, i, room.Position{Log: logID, Seq: from})
-	s.subscriptions = slices.Insert(s.subscriptions, i, subscription{topic: t, presence: presence, sentSeq: from})
+	s.subscriptions = slices.Insert(s.subscriptions, i, subscription{
+		topic: t, presence: presence, sentSeq: from, since: t.added(s.worker.index),
+	})
 }
 
 // unsubscribe ends a presence in the room of a log. It reports false if the stream stays subscribed

@@ -70,6 +70,8 @@ type shard struct {
 	worker int // the index of the worker
 	// pending holds the frames that the worker has not delivered yet; guarded by topic.mu.
 	pending []*Frame
+	// added is the number of frames that were ever added to pending; guarded by topic.mu.
+	added int
 	// scheduled reports that the shard is in the worker's list, or gathers events before it gets
 	// there; guarded by topic.mu.
 	scheduled bool
@@ -180,6 +182,7 @@ func (t *topic) addToShard(i int, f *Frame) {
 		return
 	}
 	s.pending = append(s.pending, f)
+	s.added++
 	s.schedule(f.seq > 0)
 }
 
@@ -206,6 +209,13 @@ func (t *topic) addSubscribers(worker, n int) {
 	t.shards[worker].subscribers += n
 	t.subscribers += n
 	t.idleSince = time.Now()
+}
+
+// added returns how many frames were ever added to what a worker has to deliver.
+func (t *topic) added(worker int) int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.shards[worker].added
 }
 
 // evictExpired evicts old frames and unused segments, and reports whether the topic itself is

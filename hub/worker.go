@@ -119,9 +119,9 @@ func (w *worker) runNewTasks() {
 // run first. A round can last for many milliseconds.
 func (w *worker) deliver(s *shard) {
 	t := s.topic
-	paced := len(s.streams) >= pacedStreams && w.hub.opts.Window > 0
+	paced := len(s.streams) >= w.hub.opts.pacedStreams && w.hub.opts.Window > 0
 	t.mu.Lock()
-	frames := s.pending
+	frames, added := s.pending, s.added
 	s.pending = s.spare[:0]
 	s.scheduled = paced // a paced shard is not scheduled again before its round has ended
 	t.mu.Unlock()
@@ -133,7 +133,7 @@ func (w *worker) deliver(s *shard) {
 	// Delivery may close a stream, which replaces it in s.streams by the last one. Backwards, that
 	// is one to which the frames were delivered already.
 	for i := len(s.streams) - 1; i >= 0; i-- {
-		s.streams[i].deliver(t.logID, frames)
+		s.streams[i].deliverAdded(t.logID, frames, added)
 	}
 	clear(frames)
 	s.spare = frames[:0]
