@@ -20,8 +20,8 @@ func TestRecalledContentIsNotReplayed(t *testing.T) {
 		{"in the recent frames", n - 3}, {"at the first recent frame", n - maxRecentFrames + 2}, {"in a segment", 2}, {"at the first frame of a segment", segmentFrames + 1}, {"at the last frame of a segment", segmentFrames},
 	} {
 		t.Run(c.where, func(t *testing.T) {
-			inFakeTime(t, func(t *testing.T) {
-				s := newTestHub(t, overServe, Options{})
+			eachWindow(t, func(t *testing.T, w transport) {
+				s := newTestHub(t, w, Options{})
 				s.store.join(alice, 1)
 				listening := s.connectReady(alice, cursorAt(1, 0))
 				for i := range n {
@@ -54,8 +54,8 @@ func (s *testHub) wantReplayWithout(after, last room.Seq, text string) {
 // TestRecallDuringRead recalls a message while a read is in progress whose result contains the
 // content, and checks that the content is not replayed afterwards.
 func TestRecallDuringRead(t *testing.T) {
-	inFakeTime(t, func(t *testing.T) {
-		s := newTestHub(t, overServe, Options{})
+	eachWindow(t, func(t *testing.T, w transport) {
+		s := newTestHub(t, w, Options{})
 		s.store.join(alice, 1)
 		s.store.append(1, 1, "a secret")
 		release := s.store.holdReads()
@@ -89,14 +89,15 @@ func TestRecallDuringRead(t *testing.T) {
 // TestRecallPublishedBeforeItsMessage applies the changes of two transactions in the other order.
 // Open streams get both events in order; later ones do not get the content.
 func TestRecallPublishedBeforeItsMessage(t *testing.T) {
-	inFakeTime(t, func(t *testing.T) {
-		s := newTestHub(t, overServe, Options{})
+	eachWindow(t, func(t *testing.T, w transport) {
+		s := newTestHub(t, w, Options{})
 		s.store.join(alice, 1)
-		s.connectReady(alice, "")
+		listening := s.connectReady(alice, "")
 		sent := s.store.append(1, 1, "a secret")
 		recalled := s.store.recall(1, 1)
 		s.Apply(room.Change{Events: []room.Event{recalled}})
 		s.Apply(room.Change{Events: sent})
+		listening.wantSeqs(1, 0, 2)
 		s.wantReplayWithout(0, 2, "secret")
 	})
 }

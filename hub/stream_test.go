@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -43,6 +44,36 @@ func TestEventsAreDeliveredInOrderAndOnce(t *testing.T) {
 			c.wantSeqs(1, 0, 100)
 			c.wantSeqs(2, 0, 300)
 			c.wantSeqs(40, 0, 100)
+		}
+	})
+}
+
+// TestEphemeralEventsKeepTheirPlace checks that a stream gets stored and ephemeral events in the
+// order in which they were published.
+func TestEphemeralEventsKeepTheirPlace(t *testing.T) {
+	eachTransport(t, func(t *testing.T, w transport) {
+		s := newTestHub(t, w, Options{})
+		s.store.join(alice, 1)
+		c := s.connectReady(alice, "")
+		s.appendAndPublish(1, 1)
+		c.awaitSeq(1, 1) // the stream is live
+		var want []string
+		for n := range 300 {
+			text := strconv.Itoa(n)
+			if want = append(want, text); rand.N(3) == 0 {
+				s.Apply(room.Change{Events: s.store.append(1, 1, text)})
+			} else {
+				s.whisper(1, text)
+			}
+		}
+		s.appendAndPublish(1, 1)
+		c.awaitSeq(1, s.store.last(1))
+		var got []string
+		for _, m := range c.received()[2:] {
+			got = append(got, data[room.MessagesReceived](t, m).MessageList[0].Text)
+		}
+		if diff := cmp.Diff(append(want, "hello"), got); diff != "" {
+			t.Errorf("events (-want +got):\n%s", diff)
 		}
 	})
 }
@@ -183,14 +214,14 @@ func TestJoinAndLeave(t *testing.T) {
 func TestRemovedWhileWorkerIsBusy(t *testing.T) {
 	for _, ephemeral := range []bool{false, true} {
 		t.Run(fmt.Sprintf("ephemeral: %t", ephemeral), func(t *testing.T) {
-			inFakeTime(t, func(t *testing.T) {
-				s := newTestHub(t, overServe, Options{Workers: 1})
+			eachWindow(t, func(t *testing.T, w transport) {
+				s := newTestHub(t, w, Options{Workers: 1})
 				s.store.join(alice, 1)
 				c := s.connectReady(alice, "")
-				w := s.workers[0]
-				w.do(func() {
+				busy := s.workers[0]
+				busy.do(func() {
 					s.appendAndPublish(1, 1) // the next round delivers to the topic's streams
-					w.do(func() {
+					busy.do(func() {
 						s.leave(alice, 1, room.ReasonKicked)
 						later := s.store.append(1, 1, "after the end")
 						if ephemeral {

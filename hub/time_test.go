@@ -60,8 +60,8 @@ func TestRetryIsSpread(t *testing.T) {
 }
 
 func TestStalledClientIsClosed(t *testing.T) {
-	inFakeTime(t, func(t *testing.T) {
-		s := newTestHub(t, overServe, Options{})
+	eachWindow(t, func(t *testing.T, w transport) {
+		s := newTestHub(t, w, Options{})
 		s.store.join(alice, 1)
 		s.store.join(bob, 1)
 		c, other := s.connectReady(alice, ""), s.connectReady(bob, "")
@@ -188,8 +188,8 @@ func TestTokenExpiresByTheDatabasesClock(t *testing.T) {
 // TestTokenExpiresForBlockedStream checks that a client that reads something now and then is not
 // closed as slow, but its stream ends when its token expires.
 func TestTokenExpiresForBlockedStream(t *testing.T) {
-	inFakeTime(t, func(t *testing.T) {
-		s := newTestHub(t, overServe, Options{})
+	eachWindow(t, func(t *testing.T, w transport) {
+		s := newTestHub(t, w, Options{})
 		s.store.join(alice, 1)
 		stream := s.open(alice)
 		start := s.streamStart(alice, "")

@@ -40,8 +40,8 @@ func (s *testHub) wantReads(what string, want uint64) {
 // TestCrowdReconnects checks that the log is read once for all clients that reconnect together, as
 // after a restart of a node or a proxy.
 func TestCrowdReconnects(t *testing.T) {
-	inFakeTime(t, func(t *testing.T) {
-		s := newTestHub(t, overServe, Options{})
+	eachWindow(t, func(t *testing.T, w transport) {
+		s := newTestHub(t, w, Options{})
 		ids := joinedSessions(s, 1000)
 		s.store.append(1, 600, "before")
 		reconnect := func(ids []room.SessionID, from room.Seq) {
@@ -189,8 +189,8 @@ func TestLogTrimmedPastTopic(t *testing.T) {
 	tests := map[string]room.Seq{"to its last events": 901, "to nothing": 1011}
 	for name, oldest := range tests {
 		t.Run(name, func(t *testing.T) {
-			inFakeTime(t, func(t *testing.T) {
-				s := newTestHub(t, overServe, Options{})
+			eachWindow(t, func(t *testing.T, w transport) {
+				s := newTestHub(t, w, Options{})
 				s.store.join(alice, 1)
 				c := s.connectReady(alice, "")
 				s.appendAndPublish(1, 10)
@@ -218,8 +218,8 @@ func TestLogTrimmedPastTopic(t *testing.T) {
 }
 
 func TestLogTrimmedDuringReplay(t *testing.T) {
-	inFakeTime(t, func(t *testing.T) {
-		s := newTestHub(t, overServe, Options{})
+	eachWindow(t, func(t *testing.T, w transport) {
+		s := newTestHub(t, w, Options{})
 		s.store.join(alice, 1)
 		s.store.append(1, 2000, "before")
 		start := s.streamStart(alice, cursorAt(1, 10))
@@ -238,8 +238,8 @@ func TestLogTrimmedDuringReplay(t *testing.T) {
 // TestLogDeleted checks that streams that are still subscribed stay open when the log of a
 // destroyed room is deleted, and that the log is not read again and again.
 func TestLogDeleted(t *testing.T) {
-	inFakeTime(t, func(t *testing.T) {
-		s := newTestHub(t, overServe, Options{})
+	eachWindow(t, func(t *testing.T, w transport) {
+		s := newTestHub(t, w, Options{})
 		for _, id := range []room.SessionID{alice, bob} {
 			s.store.join(id, 1)
 			s.store.join(id, 2)
@@ -265,8 +265,8 @@ func TestLogDeleted(t *testing.T) {
 // TestLaggingLogIsReadWithDelay checks that events that were published but are not in the log, as
 // in a replica that lags behind, are read again with a delay.
 func TestLaggingLogIsReadWithDelay(t *testing.T) {
-	inFakeTime(t, func(t *testing.T) {
-		s := newTestHub(t, overServe, Options{})
+	eachWindow(t, func(t *testing.T, w transport) {
+		s := newTestHub(t, w, Options{})
 		s.store.join(alice, 1)
 		c := s.connectReady(alice, "")
 		s.appendAndPublish(1, 1)
@@ -288,8 +288,8 @@ func TestLaggingLogIsReadWithDelay(t *testing.T) {
 }
 
 func TestHangingReadIsRetried(t *testing.T) {
-	inFakeTime(t, func(t *testing.T) {
-		s := newTestHub(t, overServe, Options{})
+	eachWindow(t, func(t *testing.T, w transport) {
+		s := newTestHub(t, w, Options{})
 		s.store.join(alice, 1)
 		s.store.join(bob, 1)
 		s.store.append(1, 1000, "before")
@@ -358,8 +358,8 @@ func TestRecentFramesAreBounded(t *testing.T) {
 // TestFrameLargerThanRecentFrames checks that a frame that is too large for recentFrames is still
 // delivered.
 func TestFrameLargerThanRecentFrames(t *testing.T) {
-	inFakeTime(t, func(t *testing.T) {
-		s := newTestHub(t, overServe, Options{})
+	eachWindow(t, func(t *testing.T, w transport) {
+		s := newTestHub(t, w, Options{})
 		s.store.join(alice, 1)
 		s.store.join(bob, 1)
 		c := s.connectReady(alice, "")
@@ -373,8 +373,8 @@ func TestFrameLargerThanRecentFrames(t *testing.T) {
 // TestSegmentReadBeforeLastEvents checks that a segment that was read before its last events were
 // appended is read again.
 func TestSegmentReadBeforeLastEvents(t *testing.T) {
-	inFakeTime(t, func(t *testing.T) {
-		s := newTestHub(t, overServe, Options{})
+	eachWindow(t, func(t *testing.T, w transport) {
+		s := newTestHub(t, w, Options{})
 		s.store.join(alice, 1)
 		s.store.join(bob, 1)
 		post := func() { s.Apply(room.Change{Events: s.store.append(1, 5, strings.Repeat("x", maxRecentBytes/3))}) }
