@@ -260,12 +260,12 @@ func (r *run) phases(ctx context.Context) error {
 // open opens all streams.
 func (r *run) open(ctx context.Context) error {
 	r.progress.setPhase("opening the streams")
-	began := time.Now()
+	began, from := time.Now(), r.meter.read()
 	r.readers.open()
 	if err := r.await(ctx, openTimeout, "not all streams are open", func(t *tally) bool { return t.live == r.Streams }); err != nil {
 		return err
 	}
-	r.report.setOpened(r.Streams, time.Since(began))
+	r.report.setOpened(r.Streams, time.Since(began), costOf(r.Streams, from, r.meter.read()))
 	return nil
 }
 

@@ -13,12 +13,13 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"parlor/room"
 )
 
 // prepareCallers is the number of concurrent calls for logins and for entering rooms.
-const prepareCallers = 64
+const prepareCallers = 256
 
 // Parlor is one or several Parlor servers. The run creates its own users and rooms there.
 type Parlor struct {
@@ -96,9 +97,11 @@ func (p *Parlor) prepare(ctx context.Context, r *run) error {
 	p.hosts = r.servers
 	p.filling = bytes.Repeat([]byte("x"), p.Size)
 	r.progress.setPhase("logging in")
+	began, from := time.Now(), r.meter.read()
 	if err := p.each(ctx, r.streams, p.login); err != nil {
 		return err
 	}
+	r.report.setLogins(len(r.streams), time.Since(began), costOf(len(r.streams), from, r.meter.read()))
 	r.progress.setPhase("joining the rooms")
 	// The first stream of each room creates it.
 	if err := p.each(ctx, r.streams[:len(r.rooms)], p.enter); err != nil {

@@ -16,6 +16,11 @@ type Plain struct {
 	// Subscribe and Publish are URLs of the same server. {room} in them is replaced by the name of
 	// the room.
 	Subscribe, Publish string
+	// Envelope is the JSON body of a request that publishes. {room} in it is replaced by the name of
+	// the room, and {message} by the message. Empty means that the body is the message.
+	Envelope string
+	// Greets says that the first frame of a stream opens it, and not the head of the reply.
+	Greets bool
 	// Size is the length of a message in bytes, at least MinSize.
 	Size int
 
@@ -23,7 +28,10 @@ type Plain struct {
 	filling            []byte
 }
 
-const roomHolder = "{room}"
+const (
+	roomHolder    = "{room}"
+	messageHolder = "{message}"
+)
 
 func (p *Plain) check() error {
 	var faults []error
@@ -31,11 +39,14 @@ func (p *Plain) check() error {
 		faults = append(faults, fmt.Errorf("--size: %d is outside %d to %d", p.Size, MinSize, maxPlainSize))
 	}
 	for _, flag := range []struct {
-		name, value string
-		parsed      **url.URL
-	}{{"--subscribe-url", p.Subscribe, &p.subscribe}, {"--publish-url", p.Publish, &p.publish}} {
+		name, value, named string // named must contain the room
+		parsed             **url.URL
+	}{
+		{"--subscribe-url", p.Subscribe, p.Subscribe, &p.subscribe},
+		{"--publish-url", p.Publish, p.Publish + p.Envelope, &p.publish},
+	} {
 		u, err := url.Parse(flag.value)
-		if err != nil || u.Scheme != "http" || u.Host == "" || !strings.Contains(flag.value, roomHolder) {
+		if err != nil || u.Scheme != "http" || u.Host == "" || !strings.Contains(flag.named, roomHolder) {
 			faults = append(faults, fmt.Errorf("%s: %q is not of the form http://host:port/path with %s in the path", flag.name, flag.value, roomHolder))
 			continue
 		}
@@ -71,20 +82,28 @@ func (p *Plain) appendRequest(b []byte, s *stream) []byte {
 }
 
 func (p *Plain) handleFrame(s *stream, f frame, _ *tally) error {
+	s.greeted = true
 	if len(f.id) > 0 {
 		s.cursor = append(s.cursor[:0], f.id...)
 	}
 	return nil
 }
 
-func (p *Plain) opensOnHead() bool { return true }
+func (p *Plain) opensOnHead() bool { return !p.Greets }
 func (p *Plain) mustDeliver() bool { return true }
 func (p *Plain) stored() bool      { return false }
 func (p *Plain) canRetry() bool    { return false }
 
 func (p *Plain) appendMessage(b []byte, rm *runRoom, _, _ int, stamp []byte) []byte {
-	b = fmt.Appendf(b, "POST %s HTTP/1.1\r\nHost: %s\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n", requestTarget(p.publish, rm), p.publish.Host, p.Size)
-	return append(append(b, stamp...), p.filling[len(stamp):]...)
+	kind, body := "application/json", p.Envelope
+	if body == "" {
+		kind, body = "text/plain", messageHolder
+	}
+	before, after, _ := strings.Cut(strings.ReplaceAll(body, roomHolder, rm.id), messageHolder)
+	b = fmt.Appendf(b, "POST %s HTTP/1.1\r\nHost: %s\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n%s",
+		requestTarget(p.publish, rm), p.publish.Host, kind, len(before)+p.Size+len(after), before)
+	b = append(append(b, stamp...), p.filling[len(stamp):]...)
+	return append(b, after...)
 }
 
 func (p *Plain) rejected(status int, reply []byte) error {

@@ -16,6 +16,11 @@ type Report struct {
 	// OpenSeconds is how long it took to open all streams.
 	OpenSeconds       float64 `json:"openSeconds"`
 	ConnectsPerSecond float64 `json:"connectsPerSecond"`
+	// OpenCost is what that took for each stream.
+	OpenCost *Cost `json:"openCost,omitempty"`
+	// LoginsPerSecond and LoginCost are those of the sessions, with Parlor.
+	LoginsPerSecond float64 `json:"loginsPerSecond,omitempty"`
+	LoginCost       *Cost   `json:"loginCost,omitempty"`
 
 	MeasuredSeconds     float64 `json:"measuredSeconds"`
 	MessagesPerSecond   float64 `json:"messagesPerSecond"`
@@ -81,6 +86,31 @@ type CPU struct {
 	Cores             float64 `json:"cores"`
 }
 
+// Cost is the CPU time of each call in microseconds: of the server, of the processes beside it, and
+// of the load generator.
+type Cost struct {
+	ServerMicros float64 `json:"serverMicros"`
+	BesideMicros float64 `json:"besideMicros"`
+	SelfMicros   float64 `json:"selfMicros"`
+}
+
+// costOf returns the cost of each of n calls, or nil if the server is not measured.
+func costOf(n int, from, to reading) *Cost {
+	if to.server.cpu == 0 {
+		return nil
+	}
+	each := func(from, to usage) float64 { return float64((to.cpu - from.cpu).Nanoseconds()) / 1000 / float64(n) }
+	return &Cost{ServerMicros: each(from.server, to.server), BesideMicros: each(from.beside, to.beside), SelfMicros: each(from.self, to.self)}
+}
+
+// String returns the cost for the end of a line of a report.
+func (c *Cost) String() string {
+	if c == nil {
+		return ""
+	}
+	return fmt.Sprintf("; µs CPU for each: %.0f server, %.0f beside it, %.0f generator", c.ServerMicros, c.BesideMicros, c.SelfMicros)
+}
+
 // Memory is the growth of the server per open stream in bytes, without the kernel memory of
 // sockets.
 type Memory struct {
@@ -110,9 +140,13 @@ func newReport(o Options) *Report {
 // Complete reports whether everything that had to arrive did so, exactly once.
 func (r *Report) Complete() bool { return r.Lost == 0 && r.Twice == 0 && r.Resets == 0 }
 
-func (r *Report) setOpened(streams int, took time.Duration) {
+func (r *Report) setLogins(n int, took time.Duration, cost *Cost) {
+	r.LoginsPerSecond, r.LoginCost = float64(n)/took.Seconds(), cost
+}
+
+func (r *Report) setOpened(streams int, took time.Duration, cost *Cost) {
 	r.OpenSeconds = took.Seconds()
-	r.ConnectsPerSecond = float64(streams) / took.Seconds()
+	r.ConnectsPerSecond, r.OpenCost = float64(streams)/took.Seconds(), cost
 }
 
 // setLatencies sets the latencies of messages that were sent through a stream's own server, and
@@ -210,7 +244,10 @@ const tolerableMS = 20
 func (r *Report) WriteText(w io.Writer) error {
 	t := &table{to: w}
 	t.row("target", "%s", r.Target)
-	t.row("streams", "%d in %d rooms, all open after %.2f s: %.0f connects/s", r.Streams, r.Rooms, r.OpenSeconds, r.ConnectsPerSecond)
+	if r.LoginsPerSecond > 0 {
+		t.row("logins", "%.0f/s%s", r.LoginsPerSecond, r.LoginCost)
+	}
+	t.row("streams", "%d in %d rooms, all open after %.2f s: %.0f connects/s%s", r.Streams, r.Rooms, r.OpenSeconds, r.ConnectsPerSecond, r.OpenCost)
 	if r.Messages > 0 {
 		t.row("messages", "%.0f/s for %.1f s, %d in total", r.MessagesPerSecond, r.MeasuredSeconds, r.Messages)
 		t.row("deliveries", "%.0f/s, %.1f MB/s, %d of %d in total", r.DeliveriesPerSecond, r.BytesPerSecond/1e6, r.Deliveries, r.Expected)

@@ -65,7 +65,10 @@ func TestLosses(t *testing.T) {
 
 func someReport() *Report {
 	r := newReport(Options{Target: &Parlor{Kind: "text"}, Streams: 100, Rooms: 10})
-	r.setOpened(100, 2*time.Second)
+	r.setLogins(100, time.Second, nil)
+	var opened reading
+	opened.server, opened.beside, opened.self = usage{cpu: 20 * time.Millisecond}, usage{cpu: 10 * time.Millisecond}, usage{cpu: 5 * time.Millisecond}
+	r.setOpened(100, 2*time.Second, costOf(100, reading{}, opened))
 	from := mark{at: int64(time.Second), messages: 10, tally: tally{messages: 100, bytes: 1000}}
 	to := mark{at: int64(3 * time.Second), messages: 30, tally: tally{messages: 300, bytes: 5000}}
 	to.reading.server = usage{cpu: 2 * time.Millisecond, user: 10 * time.Millisecond, system: 30 * time.Millisecond}
@@ -86,7 +89,8 @@ func someReport() *Report {
 func TestTextReport(t *testing.T) {
 	t.Parallel()
 	const want = `target      Parlor, text
-streams     100 in 10 rooms, all open after 2.00 s: 50 connects/s
+logins      100/s
+streams     100 in 10 rooms, all open after 2.00 s: 50 connects/s; µs CPU for each: 200 server, 100 beside it, 50 generator
 messages    10/s for 2.0 s, 30 in total
 deliveries  100/s, 0.0 MB/s, 600 of 301 in total
 losses      0 lost, 0 duplicated; 1 ephemeral messages missed: shed, or sent while a stream was disconnected

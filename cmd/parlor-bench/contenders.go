@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,12 +16,22 @@ import (
 // errAbsent means that a server is not installed on this machine.
 var errAbsent = errors.New("not on this machine")
 
+// The contenders, in the order of the columns of the table.
+const (
+	bare = iota
+	nchan
+	centrifugo
+	barrage
+	text
+)
+
 func (c *TableCmd) contenders() []contender {
 	return []contender{
-		{name: "floor", start: c.startFloor},
-		{name: "nchan", start: c.startNchan},
-		{name: "barrage", start: c.startParlor, kind: room.KindBarrage},
-		{name: "text", start: c.startParlor, kind: room.KindText},
+		bare:       {name: "floor", start: c.startFloor},
+		nchan:      {name: "nchan", start: c.startNchan},
+		centrifugo: {name: "Centrifugo", start: c.startCentrifugo},
+		barrage:    {name: "barrage", start: c.startParlor, kind: room.KindBarrage},
+		text:       {name: "text", start: c.startParlor, kind: room.KindText},
 	}
 }
 
@@ -106,4 +117,46 @@ func (c *TableCmd) startNchan(ctx context.Context, folder string) (*running, err
 		return nil, err
 	}
 	return &running{child: process, pids: bench.Family(master), target: plainAt(address, messageSize)}, nil
+}
+
+const centrifugoConfiguration = `{
+  "http_server": {"address": "127.0.0.1", "port": %q}, "log": {"level": "error"},
+  "client": {"insecure": true}, "http_api": {"insecure": true}, "uni_sse": {"enabled": true},
+  "channel": {"without_namespace": {"allow_subscribe_for_client": true, "allow_subscribe_for_anonymous": true}}
+}`
+
+// startCentrifugo starts Centrifugo with unidirectional streams, an API without a key, and nothing
+// stored.
+func (c *TableCmd) startCentrifugo(ctx context.Context, folder string) (*running, error) {
+	program, err := exec.LookPath(c.Centrifugo)
+	if err != nil {
+		return nil, fmt.Errorf("centrifugo: %w; --centrifugo names its program", errAbsent)
+	}
+	if program, err = filepath.Abs(program); err != nil { // it runs in another folder
+		return nil, err
+	}
+	address, err := freeAddress()
+	if err != nil {
+		return nil, err
+	}
+	_, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, err
+	}
+	path := filepath.Join(folder, "config.json")
+	if err := os.WriteFile(path, fmt.Appendf(nil, centrifugoConfiguration, port), 0o600); err != nil {
+		return nil, err
+	}
+	process, err := startChild(folder, nil, program, "--config", path)
+	if err != nil {
+		return nil, err
+	}
+	if err := process.await(ctx, func() bool { return listens(address) }); err != nil {
+		return nil, err
+	}
+	return &running{child: process, pids: []int{process.cmd.Process.Pid}, target: &bench.Plain{
+		Subscribe: "http://" + address + `/connection/uni_sse?cf_connect={"subs":{"{room}":{}}}`,
+		Publish:   "http://" + address + "/api/publish", Envelope: `{"channel":"{room}","data":"{message}"}`,
+		Size: messageSize, Greets: true,
+	}}, nil
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"slices"
 	"strings"
@@ -32,6 +33,17 @@ var (
 	cpuFigure        = figure{"server CPU per delivery, µs", func(r *bench.Report) float64 { return r.CPU.MicrosPerDelivery }, 1}
 	deliveriesFigure = figure{"deliveries/s", func(r *bench.Report) float64 { return r.DeliveriesPerSecond }, 0}
 	p99Figure        = figure{"p99 latency, ms", func(r *bench.Report) float64 { return r.LatencyMS.P99 }, 1}
+	shedFigure       = figure{"shed, %", func(r *bench.Report) float64 { return 100 * float64(r.Missed) / float64(r.Expected) }, 1}
+	memoryFigure     = figure{"server memory per stream, KiB", func(r *bench.Report) float64 { return r.Memory.WithSessions / 1024 }, 1}
+	opensFigure      = figure{"streams opened/s", func(r *bench.Report) float64 { return r.ConnectsPerSecond }, 0}
+	openCPUFigure    = figure{"server CPU per stream opened, µs", func(r *bench.Report) float64 { return r.OpenCost.ServerMicros }, 0}
+	loginsFigure     = figure{"logins/s", func(r *bench.Report) float64 {
+		if r.LoginsPerSecond == 0 {
+			return math.NaN() // the server has no sessions
+		}
+		return r.LoginsPerSecond
+	}, 0}
+	herdFigure = figure{"all streams complete after, s", func(r *bench.Report) float64 { return max(r.BackSeconds, r.CompleteSeconds) }, 1}
 )
 
 // scenarios returns the loads, scaled by Scale.
@@ -40,7 +52,7 @@ func (c *TableCmd) scenarios() []scenario {
 		{
 			name:    "10,000 idle streams",
 			options: bench.Options{Streams: 10_000, Rooms: 100, Idle: true, Senders: 1, Duration: c.Duration / 2},
-			figures: []figure{{"server memory per stream, KiB", func(r *bench.Report) float64 { return r.Memory.WithSessions / 1024 }, 1}},
+			figures: []figure{memoryFigure, opensFigure, openCPUFigure, loginsFigure},
 		},
 		{
 			name:    "1 room, 5,000 streams, 10 messages/s",
@@ -60,12 +72,17 @@ func (c *TableCmd) scenarios() []scenario {
 		{
 			name:    "1 room, 5,000 streams, 200 messages/s",
 			options: bench.Options{Streams: 5000, Rooms: 1, Rate: 200, Senders: 64, Warmup: c.Duration / 4, Duration: c.Duration},
-			figures: []figure{deliveriesFigure, cpuFigure, p99Figure},
+			figures: []figure{deliveriesFigure, shedFigure, cpuFigure, p99Figure},
 		},
 		{
 			name:    "1 room, 1,000 streams, 32 messages under way",
 			options: bench.Options{Streams: 1000, Rooms: 1, Senders: 32, Undelivered: 32, Warmup: c.Duration / 4, Duration: c.Duration / 2},
 			figures: []figure{deliveriesFigure, cpuFigure, p99Figure},
+		},
+		{
+			name:    "10,000 streams in 500 rooms cut at once",
+			options: bench.Options{Streams: 10_000, Rooms: 500, Rate: 100, Senders: 64, Duration: c.Duration / 2, Herd: true},
+			figures: []figure{herdFigure},
 		},
 	}
 	for i := range loads {
@@ -94,19 +111,21 @@ func (s *scenario) scale(factor float64) {
 type TableCmd struct {
 	testbed
 
-	Duration     time.Duration `default:"10s" help:"How long to measure each load."`
+	Duration     time.Duration `default:"6s" help:"How long to measure each load."`
 	Scale        float64       `default:"1" help:"Factor for all loads. Example: 0.1."`
 	Rounds       int           `default:"1" help:"How often to measure everything. The table shows the medians."`
-	Loads        []int         `placeholder:"N,…" help:"Measure only these loads, 1 to 6."`
+	Loads        []int         `placeholder:"N,…" help:"Measure only these loads, 1 to 7."`
+	Within       time.Duration `default:"10m" help:"Leave out the loads that have not begun by then."`
 	NginxWorkers int           `default:"2" help:"Number of nginx worker processes."`
+	Centrifugo   string        `default:"centrifugo" placeholder:"FILE" help:"The program centrifugo. It is left out if it is not there."`
 }
 
 // Run measures all servers under all loads, and prints a Markdown table of the medians of all
-// rounds. A round takes a few minutes. Run stops all servers that it starts. It writes the report
+// rounds. A round takes about eight minutes. Run stops all servers that it starts. It writes the report
 // of each run to standard error.
 func (c *TableCmd) Run(ctx context.Context) (err error) {
-	if c.Scale <= 0 || c.Scale > 100 || c.Duration <= 0 || c.NginxWorkers < 1 || c.Rounds < 1 {
-		return errors.New("--scale (up to 100), --duration, --rounds and --nginx-workers must be greater than 0")
+	if c.Scale <= 0 || c.Scale > 100 || c.Duration <= 0 || c.NginxWorkers < 1 || c.Rounds < 1 || c.Within <= 0 {
+		return errors.New("--scale (up to 100), --duration, --rounds, --within and --nginx-workers must be greater than 0")
 	}
 	if err := c.open(); err != nil {
 		return err
@@ -118,11 +137,16 @@ func (c *TableCmd) Run(ctx context.Context) (err error) {
 // measureAll writes the table to out, and the reports to progress.
 func (c *TableCmd) measureAll(ctx context.Context, out, progress io.Writer) error {
 	t := &table{to: out}
-	t.line("| Load | Figure | floor | nchan | Parlor, barrage | Parlor, text | barrage to nchan | barrage to floor | text to nchan |")
-	t.line("|---|---|---|---|---|---|---|---|---|")
+	t.line("| Load | Figure | floor | nchan | Centrifugo | Parlor, barrage | Parlor, text | barrage to nchan | barrage to Centrifugo | barrage to floor | text to nchan |")
+	t.line("|---|---|---|---|---|---|---|---|---|---|---|")
 	var notes []string
+	began := time.Now()
 	for i, s := range c.scenarios() {
 		if len(c.Loads) > 0 && !slices.Contains(c.Loads, i+1) {
+			continue
+		}
+		if time.Since(began) > c.Within {
+			notes = append(notes, s.name+": not measured, because the other loads took "+c.Within.String())
 			continue
 		}
 		reports := make([][]*bench.Report, len(c.contenders()))
@@ -191,23 +215,26 @@ func (t *table) figures(load string, f figure, of [][]*bench.Report) {
 	cells := []string{load, f.name}
 	for _, reports := range of {
 		cell := ""
-		if len(reports) > 0 {
-			cell = fmt.Sprintf("%.*f", f.digits, f.median(reports))
+		if m := f.median(reports); !math.IsNaN(m) {
+			cell = fmt.Sprintf("%.*f", f.digits, m)
 		}
 		cells = append(cells, cell)
 	}
-	for _, pair := range [][2]int{{2, 1}, {2, 0}, {3, 1}} {
+	for _, pair := range [][2]int{{barrage, nchan}, {barrage, centrifugo}, {barrage, bare}, {text, nchan}} {
 		cell := ""
-		if a, b := of[pair[0]], of[pair[1]]; len(a) > 0 && len(b) > 0 && f.median(b) != 0 {
-			cell = fmt.Sprintf("%.2f", f.median(a)/f.median(b))
+		if ratio := f.median(of[pair[0]]) / f.median(of[pair[1]]); !math.IsNaN(ratio) && !math.IsInf(ratio, 0) {
+			cell = fmt.Sprintf("%.2f", ratio)
 		}
 		cells = append(cells, cell)
 	}
 	t.line("| " + strings.Join(cells, " | ") + " |")
 }
 
-// median returns the median of a figure, or the lower one of two.
+// median returns the median of a figure, or the lower one of two. It returns NaN if there is none.
 func (f figure) median(reports []*bench.Report) float64 {
+	if len(reports) == 0 {
+		return math.NaN()
+	}
 	values := make([]float64, 0, len(reports))
 	for _, r := range reports {
 		values = append(values, f.of(r))

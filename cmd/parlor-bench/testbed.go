@@ -184,7 +184,7 @@ func (b *testbed) measure(ctx context.Context, contender contender, o bench.Opti
 	o.PIDs, o.BesidePIDs, o.Metrics = server.pids, server.beside, server.metrics
 	o.Target = server.target
 	if p, ok := o.Target.(*bench.Parlor); ok {
-		p.Kind, p.KeepSessions = contender.kind, true
+		p.Kind, p.KeepSessions, p.MessageIDs = contender.kind, true, o.Herd
 	}
 	return bench.Run(ctx, o)
 }
