@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 
 	"parlor/room"
 )
@@ -149,41 +148,39 @@ func (d *detacher) writeAll(ctx context.Context, all []detachment) (left []detac
 	return left, err
 }
 
-// detachSession detaches a session, unless its row is locked, so that the others of the batch do
-// not wait for it. The batch contains one statement for each session, because such a statement has
-// only one plan, a lookup by key. One statement for all of them might be planned while there are
-// hardly any sessions. The condition on node_id is written so that the planner does not use the
-// index of sessions with a node.
-const detachSession = `
-	UPDATE sessions SET node_id = NULL, detached_at = $3
-	WHERE session_id = (SELECT session_id FROM sessions
-		WHERE session_id = $1 AND stream_no = $2 AND (node_id IS NULL)::int = 0 FOR NO KEY UPDATE SKIP LOCKED)`
+// detachSessions detaches sessions, except those whose rows are locked, so that the others of the
+// batch do not wait for them. The condition on node_id is written so that the planner does not use
+// the index of sessions with a node.
+const detachSessions = `
+	WITH ended AS MATERIALIZED (
+		SELECT s.session_id, e.at FROM unnest($1::uuid[], $2::bigint[], $3::timestamptz[]) AS e (session_id, stream_no, at)
+		JOIN sessions s ON s.session_id = e.session_id
+		WHERE s.stream_no = e.stream_no AND (s.node_id IS NULL)::int = 0 FOR NO KEY UPDATE OF s SKIP LOCKED
+	)
+	UPDATE sessions s SET node_id = NULL, detached_at = e.at FROM ended e WHERE s.session_id = e.session_id
+	RETURNING s.session_id`
 
-// write detaches a batch in one transaction and one round trip, and returns the detachments whose
-// rows are locked.
+// write detaches a batch in one statement, and returns the detachments whose rows are locked.
 func (d *detacher) write(ctx context.Context, batch []detachment) (locked []detachment, err error) {
 	ctx, cancel := context.WithTimeout(ctx, transactionTimeout)
 	defer cancel()
-	var (
-		b      pgx.Batch
-		missed []detachment
-		ids    = make([]room.SessionID, len(batch))
-	)
+	ids, nos, times := make([]room.SessionID, len(batch)), make([]int64, len(batch)), make([]time.Time, len(batch))
 	for i, one := range batch {
-		ids[i] = one.session
-		b.Queue(detachSession, one.session, one.streamNo, one.at).Exec(func(tag pgconn.CommandTag) error {
-			if tag.RowsAffected() == 0 {
-				missed = append(missed, one)
-			}
-			return nil
-		})
+		ids[i], nos[i], times[i] = one.session, one.streamNo, one.at
 	}
-	err = d.store.pool.SendBatch(ctx, &b).Close()
-	d.store.sessions.evict(ids...)
-	if err != nil || len(missed) == 0 {
+	rows, err := d.store.pool.Query(ctx, detachSessions, ids, nos, times)
+	if err != nil {
 		return nil, err
 	}
-	return d.stillOnline(ctx, missed)
+	done, err := pgx.CollectRows(rows, pgx.RowTo[room.SessionID])
+	if err != nil || len(done) == len(batch) {
+		return nil, err
+	}
+	detached := make(map[room.SessionID]bool, len(done))
+	for _, id := range done {
+		detached[id] = true
+	}
+	return d.stillOnline(ctx, slices.DeleteFunc(slices.Clone(batch), func(one detachment) bool { return detached[one.session] }))
 }
 
 // stillOnline returns the detachments whose sessions are still online with the same stream, because

@@ -36,7 +36,7 @@ type sessionCache struct {
 }
 
 type cachedSession struct {
-	session room.Session
+	session room.Session                   // whose DetachedAt may be out of date
 	facts   map[room.RoomID]room.RoomFacts // about rooms that the session may send to
 	at      time.Time                      // an instant before the session was read
 }
@@ -122,9 +122,10 @@ func (c *sessionCache) addFacts(session room.SessionID, id room.RoomID, f room.R
 	s.facts[id] = f
 }
 
-// evictChanged evicts the sessions that a committed change concerns.
+// evictChanged evicts the sessions that a committed change concerns. A stream that is opened changes
+// nothing that is cached.
 func (c *sessionCache) evictChanged(change room.Change) {
-	if len(change.Left)+len(change.Renewed)+len(change.Renamed)+len(change.Ended)+len(change.Opened) == 0 {
+	if len(change.Left)+len(change.Renewed)+len(change.Renamed)+len(change.Ended) == 0 {
 		return
 	}
 	c.mu.Lock()
@@ -140,18 +141,6 @@ func (c *sessionCache) evictChanged(change room.Change) {
 	}
 	for _, ended := range change.Ended {
 		c.remove(ended.Session)
-	}
-	for _, opened := range change.Opened {
-		c.remove(opened.Session)
-	}
-}
-
-// evict evicts sessions, for changes to a session that are not in a room.Change.
-func (c *sessionCache) evict(sessions ...room.SessionID) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, id := range sessions {
-		c.remove(id)
 	}
 }
 

@@ -20,6 +20,8 @@ type pendingStream struct {
 	// done receives the result. It is buffered, so that sending to a caller that gave up does not
 	// block.
 	done chan error
+	// skipped reports that a batch has left out the session, which was locked.
+	skipped bool
 	// settled is set by whoever is first: the caller that gives up, or the goroutine that has opened
 	// the stream.
 	settled atomic.Bool
@@ -63,23 +65,31 @@ func (s *Store) OpenStream(
 }
 
 // openBatch opens the streams of a batch in one transaction, and answers their callers. Sessions
-// that other transactions have locked do not delay the others: each gets a transaction of its own.
+// that other transactions have locked do not delay the others: each is tried again with a later
+// batch, because most locks are held for milliseconds, and then gets a transaction of its own.
 func (s *Store) openBatch(batch []*pendingStream) {
 	batch = slices.DeleteFunc(batch, func(p *pendingStream) bool { return p.ctx.Err() != nil })
 	ctx, cancel := context.WithTimeout(context.Background(), transactionTimeout)
 	defer cancel()
 	err := s.locks.run(ctx, nil, func() error { return s.openStreams(ctx, batch, " SKIP LOCKED") })
-	var alone []*pendingStream
+	var again, alone []*pendingStream
 	for _, p := range batch {
 		switch {
 		case err != nil && !lockRefused(err):
 			p.done <- translate(err)
-		case err != nil, p.opened.StreamNo == 0:
+		case err == nil && p.opened.StreamNo != 0:
+		case err == nil && !p.skipped:
+			p.skipped = true
+			again = append(again, p)
+		default:
 			alone = append(alone, p)
 		}
 	}
 	if err == nil {
 		s.answerOpened(slices.DeleteFunc(batch, func(p *pendingStream) bool { return p.opened.StreamNo == 0 }))
+	}
+	for _, p := range again {
+		s.streams.add(p, s.openBatch)
 	}
 	for _, p := range alone {
 		s.streams.running.Go(func() { s.openAlone(p) })
