@@ -95,7 +95,7 @@ fuzz: ## Fuzz every target for FUZZTIME (30s)
 	@scripts/fuzz.sh $(FUZZTIME)
 
 .PHONY: bench
-bench: build ## Compare Parlor with nchan and a bare write() loop (about six minutes)
+bench: build ## Compare Parlor with nchan, Centrifugo and a bare write() loop (about eight minutes)
 	@scripts/setup.sh postgres
 	CGO_ENABLED=0 go build -trimpath -o bin/parlor-bench ./cmd/parlor-bench
 	bin/parlor-bench table $(ARGS)
