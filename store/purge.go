@@ -109,8 +109,11 @@ func (s *Store) purgeRooms(ctx context.Context, before time.Time) (bool, error) 
 	if err != nil || len(due) == 0 {
 		return false, err
 	}
-	deleted, err := s.pool.Exec(ctx, `DELETE FROM events WHERE ctid = ANY (ARRAY (
-		SELECT ctid FROM events WHERE generation = ANY ($1) LIMIT $2))`, due, purgeBatch)
+	// The events are found by their keys. A ctid is unique only within a partition, and this server
+	// may still run when a later release divides the table.
+	deleted, err := s.pool.Exec(ctx, `DELETE FROM events e USING (
+			SELECT generation, seq FROM events WHERE generation = ANY ($1) LIMIT $2
+		) due WHERE e.generation = due.generation AND e.seq = due.seq`, due, purgeBatch)
 	if err != nil || deleted.RowsAffected() == purgeBatch {
 		return true, err
 	}
