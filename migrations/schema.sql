@@ -136,7 +136,8 @@ CREATE TABLE events (
     xact xid8,
     peer_id text,
     CONSTRAINT events_seq_check CHECK ((seq >= 1))
-);
+)
+WITH (autovacuum_vacuum_scale_factor='0.02');
 
 CREATE TABLE feed_trimmed (
     one boolean DEFAULT true NOT NULL,
