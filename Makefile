@@ -7,6 +7,7 @@ GOLANGCI = go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 FUZZTIME ?= 30s
 SECONDS  ?= 120
 SEED     ?=
+EVENTS   ?= 1000000
 IMAGE    ?= parlor
 # Arguments of the program: make run ARGS='--listen 127.0.0.1:9000'
 ARGS     ?=
@@ -110,6 +111,11 @@ bench/nodes: build ## Compare two servers that share a database with one (about 
 bench/go: web ## Run the Go benchmarks
 	@scripts/setup.sh postgres
 	GOGC=200 CGO_ENABLED=0 go test -run '^$$' -bench . -benchmem ./... # the program sets the same GOGC
+
+.PHONY: bench/events
+bench/events: ## Measure sends, histories and deletions beside EVENTS (1000000) stored events; 50 million take 40 GB and half an hour
+	@scripts/setup.sh postgres
+	CGO_ENABLED=0 go test -run '^$$' -timeout 0 -bench BenchmarkEvents -events $(EVENTS) ./store
 
 # Check
 
