@@ -129,15 +129,20 @@ func (s *Store) purgeRooms(ctx context.Context, before time.Time) (bool, error) 
 func (s *Store) trimUserEvents(ctx context.Context, kind string, before time.Time) error {
 	for range purgeBatches {
 		var deleted int
+		// Most sweeps find that the oldest event stays, and read no other.
 		err := s.pool.QueryRow(ctx, `
-			WITH oldest AS MATERIALIZED (
-				SELECT xact, n, at FROM user_events WHERE kind = $1 ORDER BY xact, n LIMIT $3
-			), stays AS (
-				SELECT xact, n FROM oldest WHERE at > $2 ORDER BY xact, n LIMIT 1
+			WITH stays AS MATERIALIZED (
+				SELECT xact, n FROM (
+					SELECT xact, n, at FROM user_events WHERE kind = $1 ORDER BY xact, n LIMIT $3
+				) oldest WHERE at > $2 ORDER BY xact, n LIMIT 1
 			), due AS (
-				SELECT xact, n FROM oldest WHERE coalesce((xact, n) < (SELECT xact, n FROM stays), true)
+				(SELECT xact, n FROM user_events WHERE kind = $1 AND (xact, n) < (SELECT xact, n FROM stays)
+					ORDER BY xact DESC, n DESC LIMIT 1)
+				UNION ALL (SELECT xact, n FROM (
+					SELECT xact, n FROM user_events WHERE kind = $1 AND NOT EXISTS (SELECT FROM stays) ORDER BY xact, n LIMIT $3
+				) oldest ORDER BY xact DESC, n DESC LIMIT 1)
 			), gone AS (
-				DELETE FROM user_events WHERE kind = $1 AND (xact, n) <= (SELECT xact, n FROM due ORDER BY xact DESC, n DESC LIMIT 1)
+				DELETE FROM user_events WHERE kind = $1 AND (xact, n) <= (SELECT xact, n FROM due)
 				RETURNING xact, n
 			), newest AS (
 				SELECT xact, n FROM gone ORDER BY xact DESC, n DESC LIMIT 1
