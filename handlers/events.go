@@ -118,6 +118,10 @@ func lastEventID(r *http.Request, q *query) (epoch string, c hub.Cursor, invalid
 // write, it returns when the stream has ended. release is called when the stream has ended.
 func (a *api) serveStream(w http.ResponseWriter, r *http.Request, stream *hub.Stream, start hub.StreamStart, release func()) error {
 	setStreamHeader(w.Header())
+	w.Header().Add("Vary", "Accept-Encoding")
+	if start.Gzip = a.CompressStreams && acceptsGzip(r.Header); start.Gzip {
+		w.Header().Set("Content-Encoding", "gzip")
+	}
 	control := http.NewResponseController(w)
 	if !hub.CanTakeOver || r.ProtoMajor != 1 || r.TLS != nil && !a.TakesTLS {
 		defer release()
@@ -180,7 +184,7 @@ func (c streamConn) HandOver() (done func()) {
 }
 
 // setStreamHeader sets the headers that keep proxies from buffering the stream: X-Accel-Buffering
-// is for nginx, no-transform for proxies that compress.
+// is for nginx, no-transform for proxies that compress or decompress.
 func setStreamHeader(h http.Header) {
 	h.Set("Content-Type", "text/event-stream")
 	h.Set("Cache-Control", "no-cache, no-transform")

@@ -82,6 +82,8 @@ type Options struct {
 	// Heartbeat is the interval of heartbeats on a feed, and on a session's stream, to which the
 	// hub sends them; zero means 10 s.
 	Heartbeat time.Duration
+	// CompressStreams compresses the event streams of clients that accept gzip.
+	CompressStreams bool
 	// TakesTLS says that the connections below TLS are hub.WriteRedirectors, so that the hub can
 	// take TLS streams out of net/http too.
 	TakesTLS bool

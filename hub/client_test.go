@@ -123,17 +123,23 @@ func gathering(w transport) transport {
 	return w
 }
 
-// transports returns the transports that the platform has, with and without delivery windows. TLS
-// makes no difference to windows.
+// transports returns the transports that the platform has, with and without delivery windows and
+// compression. TLS makes no difference to them.
 func transports() []transport {
 	if CanTakeOver {
-		return []transport{overServe, gathering(overServe), overSocket, gathering(overSocket), overTLS}
+		return []transport{
+			overServe, gathering(overServe), gzipped(overServe),
+			overSocket, gzipped(gathering(overSocket)), overTLS,
+		}
 	}
 	return windows()
 }
 
-// windows returns the transport of tests in fake time, without and with delivery windows.
-func windows() []transport { return []transport{overServe, gathering(overServe)} }
+// windows returns the transport of tests in fake time, without and with delivery windows, and with
+// compression.
+func windows() []transport {
+	return []transport{overServe, gathering(overServe), gzipped(gathering(overServe))}
+}
 
 // eachTransport runs a test once for each transport.
 func eachTransport(t *testing.T, test func(*testing.T, transport)) {
@@ -220,6 +226,7 @@ type client struct {
 	disconnected bool       // the client has closed the connection
 	ended        bool       // the server has ended the stream
 	err          error      // what Serve returned, or how the stream was malformed
+	gunzip       *gunzip    // nil unless the stream is compressed
 	sse          sseReader
 	seqs         map[room.LogID][]room.Seq // the seqs received, by log
 	cursor       Cursor                    // the last id
@@ -252,7 +259,11 @@ func (c *client) receive(p []byte) (n int) {
 			c.window -= n
 		}
 		known := len(c.sse.messages)
-		c.sse.write(p[:n])
+		if c.gunzip != nil {
+			c.sse.write(c.gunzip.write(p[:n]))
+		} else {
+			c.sse.write(p[:n])
+		}
 		for i, m := range c.sse.messages[known:] {
 			if err := c.check(m, known+i == 0); err != nil && c.err == nil {
 				c.err = fmt.Errorf("message %d, %.300s: %w", known+i, fmt.Sprint(m), err)
@@ -323,7 +334,23 @@ func positionOf(m sseMessage) (p eventPosition, err error) {
 	return p, err
 }
 
-func (c *client) serverClosed() { c.update(func() { c.ended = true }) }
+func (c *client) serverClosed() {
+	c.update(func() {
+		c.ended = true
+		if c.gunzip == nil || c.disconnected {
+			return
+		}
+		err, n := c.gunzip.close(), len(c.sse.messages)
+		var last room.EventType
+		if n > 0 {
+			last = room.EventType(c.sse.messages[n-1].Event)
+		}
+		orderly := last == room.TypeReconnect || last == room.TypeConnectionStateChanged
+		if err != nil && (orderly || !errors.Is(err, io.ErrUnexpectedEOF)) && c.err == nil {
+			c.err = fmt.Errorf("the end of a compressed stream, after %s: %w", last, err)
+		}
+	})
+}
 
 func (c *client) fail(err error) { c.update(func() { c.err = err }) }
 

@@ -60,6 +60,7 @@ type Hub struct {
 	opts    Options
 	workers []*worker
 	poller  poller
+	pieces  *pieces
 	stats   stats
 	endLog  endLogLimiter
 	gap     atomic.Int64 // the gap timeout, in nanoseconds
@@ -129,7 +130,7 @@ func New(logs LogReader, opts Options) *Hub {
 		opts.Logger = slog.New(slog.DiscardHandler)
 	}
 	h := &Hub{
-		logs: logs, opts: opts,
+		logs: logs, opts: opts, pieces: newPieces(),
 		streams: make(map[room.SessionID]*Stream),
 		topics:  make(map[room.LogID]*topic),
 		drained: make(chan struct{}),
@@ -359,6 +360,7 @@ func (h *Hub) runTicker() {
 				w.do(w.tick)
 			}
 			h.evictTopics()
+			h.pieces.age()
 		case <-h.ctx.Done():
 			return
 		}

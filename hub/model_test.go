@@ -201,6 +201,7 @@ func (m *model) reconnect(u *user) {
 	for g := range u.at {
 		u.heard[g] = m.whispers
 	}
+	m.transport = rapid.SampledFrom([]transport{overServe, gzipped(overServe)}).Draw(m.t, "transport")
 	u.client, u.read = m.testHub.connect(u.id, u.lastID), 0
 	u.streams++
 	synctest.Wait()

@@ -71,6 +71,8 @@ type Stream struct {
 	// endedPresences holds the presences that ended last, the latest at the end.
 	endedPresences []endedPresence
 
+	// gzip is nil unless the stream is compressed.
+	gzip *gzipMember
 	// unsent holds the bytes that the sink has not taken; queue holds the frames that follow them.
 	unsent       []byte
 	queue        []*Frame
@@ -231,12 +233,30 @@ func (s *Stream) appendFrame(b []byte, f *Frame) []byte {
 		b = append(b, '\n')
 	}
 	s.worker.delivered++
-	return append(b, f.dataFor(s.user)...)
+	from := len(b)
+	b = append(b, f.dataFor(s.user)...)
+	if s.gzip != nil && f.log != 0 {
+		s.share(f, from, len(b))
+	}
+	return b
+}
+
+// share records that a part of the next write is an event of a log, which others get as well. Events
+// for some users, or of an inbox, are not compressed together with others: see deflateOwn.
+func (s *Stream) share(f *Frame, from, to int) {
+	log := f.log
+	if i, ok := s.cursor.find(f.log); !ok || f.audience != nil || s.subscriptions[i].presence == 0 {
+		log = 0
+	}
+	s.worker.shared = appendSpan(s.worker.shared, span{from, to, log})
 }
 
 // write hands bytes to the sink and stores those that it does not take in unsent. It reports false
 // if the stream is closed because of an error.
 func (s *Stream) write(b []byte) bool {
+	if s.gzip != nil {
+		b = s.compress(b)
+	}
 	n, err := s.sink.write(b)
 	if err != nil {
 		s.close()
@@ -249,6 +269,18 @@ func (s *Stream) write(b []byte) bool {
 		s.blockedSince = s.worker.now
 	}
 	return true
+}
+
+// compress returns a write as it is in a compressed stream. A stream that is closing writes nothing
+// after its last event.
+func (s *Stream) compress(b []byte) []byte {
+	w := s.worker
+	w.compressed = s.gzip.appendTo(w.compressed[:0], b, w.shared, w.compressor)
+	if s.closing {
+		w.compressed = s.gzip.appendEnd(w.compressed)
+	}
+	w.shared = w.shared[:0]
+	return w.compressed
 }
 
 // blocked reports whether the sink takes nothing at the moment.

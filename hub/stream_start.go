@@ -20,6 +20,8 @@ type StreamStart struct {
 	// Missed returns what the client may have missed that was not stored. It is called once the
 	// stream has subscribed, so that nothing is missed in between. It may be nil.
 	Missed func(context.Context) ([]room.Body, error)
+	// Gzip compresses the stream.
+	Gzip bool
 	// RequestID is the ID of the request that opened the stream, for log lines.
 	RequestID string
 }
@@ -81,7 +83,13 @@ func (s *Stream) applyOpened(o room.NewStream) {
 // It runs on the worker.
 func (s *Stream) start(st StreamStart, to sink) {
 	s.sink = to
+	if st.Gzip {
+		s.gzip = &gzipMember{}
+	}
 	if s.closing {
+		if st.Gzip { // an empty body would not be a gzip member
+			_, _ = to.write(s.gzip.appendEnd(nil))
+		}
 		to.close()
 		s.passStreamNo(st.StreamNo)
 		return
@@ -120,7 +128,9 @@ func (s *Stream) start(st StreamStart, to sink) {
 		apply()
 	}
 	s.beforeStart = nil
-	s.send(queued...)
+	if !s.closing {
+		s.send(queued...)
+	}
 	s.catchUpAll()
 	if st.Missed != nil {
 		s.hub.background(func(ctx context.Context) { s.deliverMissed(ctx, st.Missed) })

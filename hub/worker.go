@@ -22,11 +22,14 @@ type worker struct {
 	now        time.Time // when the current round began
 	buf        []byte    // the bytes being written; shared by all streams
 	ciphertext []byte    // the bytes being written, encrypted
-	delivered  uint64    // the number of frames in the current round
+	shared     []span    // the parts of buf that are the same for many streams; used if the stream is compressed
+	compressed []byte    // buf as it is in a compressed stream
+	compressor *compressor
+	delivered  uint64 // the number of frames in the current round
 }
 
 func newWorker(h *Hub, index int) *worker {
-	w := &worker{hub: h, index: index, streams: make(map[*Stream]struct{})}
+	w := &worker{hub: h, index: index, streams: make(map[*Stream]struct{}), compressor: newCompressor(h.pieces)}
 	w.wake = sync.NewCond(&w.mu)
 	return w
 }
@@ -152,6 +155,7 @@ func (w *worker) catchUp(t *topic) {
 
 // tick calls tick of all streams.
 func (w *worker) tick() {
+	w.compressor.forget()
 	for s := range w.streams {
 		s.tick(w.now)
 	}

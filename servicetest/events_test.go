@@ -1,7 +1,10 @@
 package servicetest
 
 import (
+	"bufio"
+	"compress/gzip"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"slices"
@@ -346,4 +349,72 @@ func TestServerDrainsStreams(t *testing.T) {
 		t.Errorf("EventSource received %+v", got)
 	}
 	again.end()
+}
+
+// TestStreamEncodings resumes a session's stream with different encodings, and checks the bytes that
+// arrive until a newer stream ends each.
+func TestStreamEncodings(t *testing.T) {
+	t.Parallel()
+	compressing := newService(t).login("alice")
+	plain := newService(t, func(c *setup) { c.api.CompressStreams = false }).login("alice")
+	for _, tt := range []struct {
+		alice  *client
+		accept string
+		gzip   bool
+	}{
+		{compressing, "gzip, deflate, br, zstd", true},
+		{compressing, "", false},
+		{compressing, "*;q=0.1", true},
+		{compressing, "gzip;q=0, *", false},
+		{compressing, "br, identity;q=0", false},
+		{plain, "gzip", false},
+	} {
+		alice := tt.alice
+		alice.enter("lobby")
+		before, _ := alice.listen()
+		alice.send("lobby", "before")
+		before.text()
+		before.disconnect()
+		alice.send("lobby", "while away")
+
+		r := alice.request("GET", "/v1/events", nil, resume(before.id), func(r *http.Request) {
+			r.Header["Accept-Encoding"] = []string{tt.accept} // net/http then leaves the reply as it is
+		})
+		reply, err := alice.http.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer reply.Body.Close()
+		encoding := reply.Header.Get("Content-Encoding")
+		if (encoding == "gzip") != tt.gzip || !slices.Contains(reply.Header.Values("Vary"), "Accept-Encoding") {
+			t.Errorf("%q: Content-Encoding %q, Vary %q", tt.accept, encoding, reply.Header.Values("Vary"))
+		}
+		body := io.Reader(reply.Body)
+		if tt.gzip {
+			if body, err = gzip.NewReader(body); err != nil {
+				t.Fatal(err)
+			}
+		}
+		lines := bufio.NewScanner(body)
+		until := func(text string) {
+			for lines.Scan() {
+				if strings.Contains(lines.Text(), text) {
+					return
+				}
+			}
+			t.Fatalf("%q: no %s: %v", tt.accept, text, lines.Err())
+		}
+		until(`"resumed":true`)
+		until(`"text":"while away"`)
+		alice.send("lobby", "at once")
+		until(`"text":"at once"`)
+		newer, _ := alice.listen()
+		until(string(room.ConnectionSuperseded))
+		for lines.Scan() {
+		}
+		if err := lines.Err(); err != nil { // gzip has verified the checksum
+			t.Errorf("%q: the end of the stream: %v", tt.accept, err)
+		}
+		newer.disconnect()
+	}
 }

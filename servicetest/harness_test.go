@@ -94,8 +94,8 @@ func newService(t testing.TB, change ...func(*setup)) *service {
 	c.hub = hub.Options{Logger: log}
 	c.api = handlers.Options{
 		Tokens: s.tokens, RoomsPerUser: room.DefaultRoomsPerUser, Development: true,
-		MediaSecret: secret,
-		Contract:    contract.Contract, Errors: contract.Errors, TokenGuide: contract.TokenGuide, Web: fs.FS(webPages), Log: log,
+		MediaSecret: secret, CompressStreams: true,
+		Contract: contract.Contract, Errors: contract.Errors, TokenGuide: contract.TokenGuide, Web: fs.FS(webPages), Log: log,
 	}
 	for _, change := range change {
 		change(&c)

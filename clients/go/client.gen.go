@@ -10813,6 +10813,12 @@ type ClientInterface interface {
 	// native EventSource does not retry after any status other than 200. A `reconnect` event is
 	// accompanied by a `retry:` field with the same delay, which EventSource obeys.
 	//
+	// The stream is compressed with gzip if `Accept-Encoding` prefers gzip to `identity`, unless the
+	// operator turned that off. A client that decompresses gets each event at once and byte for byte
+	// as without compression. A stream that the server ends with a last event has the checksum and
+	// length at its end; one that breaks off has not. A client may accept another encoding when it
+	// resumes. Polls are not compressed.
+	//
 	// `x-sse-events` names the schema of each event's `data`, and whether the event has an `id:`:
 	// always (`true`), never (`false`), or only if the message is stored (`stored`).
 	// `StreamEvent` has the same events as types. With `wait`, they arrive in this form; a program
@@ -12754,6 +12760,12 @@ func (c *Client) ReadConversation(ctx context.Context, userID PathPeerID, body R
 // `stream_key`, it answers 200, sends a `reconnect` event and ends the stream, because a
 // native EventSource does not retry after any status other than 200. A `reconnect` event is
 // accompanied by a `retry:` field with the same delay, which EventSource obeys.
+//
+// The stream is compressed with gzip if `Accept-Encoding` prefers gzip to `identity`, unless the
+// operator turned that off. A client that decompresses gets each event at once and byte for byte
+// as without compression. A stream that the server ends with a last event has the checksum and
+// length at its end; one that breaks off has not. A client may accept another encoding when it
+// resumes. Polls are not compressed.
 //
 // `x-sse-events` names the schema of each event's `data`, and whether the event has an `id:`:
 // always (`true`), never (`false`), or only if the message is stored (`stored`).
@@ -19356,6 +19368,12 @@ type ClientWithResponsesInterface interface {
 	// native EventSource does not retry after any status other than 200. A `reconnect` event is
 	// accompanied by a `retry:` field with the same delay, which EventSource obeys.
 	//
+	// The stream is compressed with gzip if `Accept-Encoding` prefers gzip to `identity`, unless the
+	// operator turned that off. A client that decompresses gets each event at once and byte for byte
+	// as without compression. A stream that the server ends with a last event has the checksum and
+	// length at its end; one that breaks off has not. A client may accept another encoding when it
+	// resumes. Polls are not compressed.
+	//
 	// `x-sse-events` names the schema of each event's `data`, and whether the event has an `id:`:
 	// always (`true`), never (`false`), or only if the message is stored (`stored`).
 	// `StreamEvent` has the same events as types. With `wait`, they arrive in this form; a program
@@ -23856,6 +23874,8 @@ func (r ReadConversationResponse) ContentType() string {
 // StreamEventsResponse200Headers the declared response headers of an HTTP 200 response for StreamEvents
 type StreamEventsResponse200Headers struct {
 	CacheControl    *string
+	ContentEncoding *string
+	Vary            *string
 	XAccelBuffering *string
 }
 
@@ -29109,6 +29129,12 @@ func (c *ClientWithResponses) ReadConversationWithResponse(ctx context.Context, 
 // native EventSource does not retry after any status other than 200. A `reconnect` event is
 // accompanied by a `retry:` field with the same delay, which EventSource obeys.
 //
+// The stream is compressed with gzip if `Accept-Encoding` prefers gzip to `identity`, unless the
+// operator turned that off. A client that decompresses gets each event at once and byte for byte
+// as without compression. A stream that the server ends with a last event has the checksum and
+// length at its end; one that breaks off has not. A client may accept another encoding when it
+// resumes. Polls are not compressed.
+//
 // `x-sse-events` names the schema of each event's `data`, and whether the event has an `id:`:
 // always (`true`), never (`false`), or only if the message is stored (`stored`).
 // `StreamEvent` has the same events as types. With `wait`, they arrive in this form; a program
@@ -33770,6 +33796,20 @@ func ParseStreamEventsResponse(rsp *http.Response) (*StreamEventsResponse, error
 				return nil, err
 			}
 			headers.CacheControl = &value
+		}
+		if values := rsp.Header.Values("Content-Encoding"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Content-Encoding", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ContentEncoding = &value
+		}
+		if values := rsp.Header.Values("Vary"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Vary", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Vary = &value
 		}
 		if values := rsp.Header.Values("X-Accel-Buffering"); len(values) > 0 {
 			var value string

@@ -41,7 +41,7 @@ var importRules = []importRule{
 	},
 	{
 		pkg:  "parlor/hub",
-		ours: []string{"parlor/room"}, libraries: []string{"golang.org/x/sys"}, standard: anything,
+		ours: []string{"parlor/room"}, libraries: []string{"golang.org/x/sys", "github.com/klauspost/compress"}, standard: anything,
 		never: []string{"net/http", "database/sql"},
 		why:   "the hub delivers frames; the handlers connect it to HTTP, and it reads logs through an interface",
 	},

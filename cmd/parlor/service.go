@@ -191,6 +191,8 @@ func (c *ServeCmd) serve(ctx context.Context, to console, log *slog.Logger, toke
 		Media:       bucket, MediaSecret: tokens.Secret, MediaLost: func() { s.media.lost.Add(1) },
 		Heartbeat: c.Heartbeat,
 		TakesTLS:  true,
+
+		CompressStreams: c.Compression == "gzip",
 		StreamOpens: func(ctx context.Context) {
 			if err := setUnackedTimeout(ctx, c.unacked()); err != nil {
 				log.Warn("stream timeout not set: a lost client will be noticed late", "error", err)
