@@ -322,7 +322,10 @@ type follower struct {
 // follow reads the stream until the context ends.
 func (f *follower) follow(ctx context.Context) {
 	for ; ctx.Err() == nil; f.cuts++ {
-		reads := 600 + f.random.Int64N(100_000) // from time to time, the cut is within the largest message
+		reads, encoding := 600+f.random.Int64N(100_000), "identity" // from time to time, the cut is within the largest message
+		if f.random.IntN(2) == 0 {
+			reads, encoding = 600+f.random.Int64N(4000), "" // net/http asks for gzip
+		}
 		cursor, resumes := f.position()
 		if !resumes {
 			reads = 4000 // long enough for the first cursor, before which delivery is not guaranteed
@@ -330,6 +333,9 @@ func (f *follower) follow(ctx context.Context) {
 		r := f.request("GET", "/v1/events", nil).WithContext(ctx)
 		if resumes {
 			r.Header.Set("Last-Event-ID", cursor)
+		}
+		if encoding != "" {
+			r.Header.Set("Accept-Encoding", encoding)
 		}
 		reply, err := f.httpClient(cutTransport(math.MaxInt64, reads)).Do(r)
 		if err != nil {
