@@ -81,7 +81,8 @@ func TestSessionCacheExpires(t *testing.T) {
 	}
 }
 
-// TestSessionCacheOfSingleNode checks that a node without others reads a session once a minute.
+// TestSessionCacheOfSingleNode checks that a node without others reads a session once a minute, also
+// if it opens streams.
 func TestSessionCacheOfSingleNode(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{})
@@ -94,6 +95,9 @@ func TestSessionCacheOfSingleNode(t *testing.T) {
 		}
 		if read := s.User.Name != alice.User.Name; read != (second >= 60) {
 			t.Fatalf("after %d s: the name is %q", second, s.User.Name)
+		}
+		if second%10 == 5 {
+			f.Detach(alice.ID, openStream(t, f, alice).StreamNo, f.clock.Now())
 		}
 		f.clock.advance(time.Second)
 		renew(t, f.Store)
