@@ -19,6 +19,7 @@ var errAbsent = errors.New("not on this machine")
 // The contenders, in the order of the columns of the table.
 const (
 	bare = iota
+	netHTTP
 	nchan
 	centrifugo
 	barrage
@@ -27,7 +28,8 @@ const (
 
 func (c *TableCmd) contenders() []contender {
 	return []contender{
-		bare:       {name: "floor", start: c.startFloor},
+		bare:       {name: "floor", start: c.floorStart()},
+		netHTTP:    {name: "net/http floor", start: c.floorStart("--net-http")},
 		nchan:      {name: "nchan", start: c.startNchan},
 		centrifugo: {name: "Centrifugo", start: c.startCentrifugo},
 		barrage:    {name: "barrage", start: c.startParlor, kind: room.KindBarrage},
@@ -35,19 +37,22 @@ func (c *TableCmd) contenders() []contender {
 	}
 }
 
-func (c *TableCmd) startFloor(ctx context.Context, folder string) (*running, error) {
-	address, err := freeAddress()
-	if err != nil {
-		return nil, err
+// floorStart returns a function that starts the floor, with the given flags.
+func (c *TableCmd) floorStart(flags ...string) func(context.Context, string) (*running, error) {
+	return func(ctx context.Context, folder string) (*running, error) {
+		address, err := freeAddress()
+		if err != nil {
+			return nil, err
+		}
+		process, err := startChild(folder, nil, c.self, append([]string{"floor", "--listen", address}, flags...)...)
+		if err != nil {
+			return nil, err
+		}
+		if err := process.await(ctx, func() bool { return listens(address) }); err != nil {
+			return nil, err
+		}
+		return &running{child: process, pids: []int{process.cmd.Process.Pid}, target: plainAt(address, messageSize)}, nil
 	}
-	process, err := startChild(folder, nil, c.self, "floor", "--listen", address)
-	if err != nil {
-		return nil, err
-	}
-	if err := process.await(ctx, func() bool { return listens(address) }); err != nil {
-		return nil, err
-	}
-	return &running{child: process, pids: []int{process.cmd.Process.Pid}, target: plainAt(address, messageSize)}, nil
 }
 
 func plainAt(address string, size int) *bench.Plain {

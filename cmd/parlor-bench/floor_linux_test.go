@@ -20,11 +20,11 @@ func runBench(t *testing.T, change func(*bench.Options)) (*bench.Report, error) 
 }
 
 // startFloor runs a floor until the test ends.
-func startFloor(t *testing.T) *bench.Plain {
+func startFloor(t *testing.T, serve func(context.Context, string, func(net.Addr)) error) *bench.Plain {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	addresses, ended := make(chan net.Addr, 1), make(chan error, 1)
-	go func() { ended <- serveFloor(ctx, "127.0.0.1:0", func(a net.Addr) { addresses <- a }) }()
+	go func() { ended <- serve(ctx, "127.0.0.1:0", func(a net.Addr) { addresses <- a }) }()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-ended; err != nil {
@@ -43,7 +43,13 @@ func startFloor(t *testing.T) *bench.Plain {
 
 func TestFloorLosesNothing(t *testing.T) {
 	t.Parallel()
-	target := startFloor(t)
+	for _, serve := range []func(context.Context, string, func(net.Addr)) error{serveFloor, serveHTTPFloor} {
+		checkLosesNothing(t, startFloor(t, serve))
+	}
+}
+
+func checkLosesNothing(t *testing.T, target *bench.Plain) {
+	t.Helper()
 	report, err := runBench(t, func(o *bench.Options) {
 		o.Target, o.Streams, o.Rooms, o.Rate, o.SourceAddresses = target, 300, 3, 300, 3
 		o.PIDs, o.BesidePIDs = []int{os.Getpid()}, []int{os.Getpid()}
@@ -61,7 +67,7 @@ func TestFloorLosesNothing(t *testing.T) {
 
 func TestFloorSaturated(t *testing.T) {
 	t.Parallel()
-	target := startFloor(t)
+	target := startFloor(t, serveFloor)
 	report, err := runBench(t, func(o *bench.Options) {
 		o.Target, o.Streams, o.Rooms, o.Rate, o.Senders, o.Duration = target, 50, 1, 0, 4, 300*time.Millisecond
 	})
@@ -75,7 +81,7 @@ func TestFloorSaturated(t *testing.T) {
 
 func TestFloorIdle(t *testing.T) {
 	t.Parallel()
-	target := startFloor(t)
+	target := startFloor(t, serveFloor)
 	report, err := runBench(t, func(o *bench.Options) { o.Target, o.Idle, o.PIDs = target, true, []int{os.Getpid()} })
 	if err != nil {
 		t.Fatal(err)

@@ -54,12 +54,17 @@ func (c *LoadCmd) Run(ctx context.Context) error {
 
 // FloorCmd runs the floor, the server that others are compared with.
 type FloorCmd struct {
-	Listen string `default:"127.0.0.1:9090" placeholder:"HOST:PORT" help:"Address to listen on."`
+	Listen  string `default:"127.0.0.1:9090" placeholder:"HOST:PORT" help:"Address to listen on."`
+	NetHTTP bool   `name:"net-http" help:"Let package net/http serve the calls, to measure what that costs."`
 }
 
 // Run serves until the context ends.
 func (c *FloorCmd) Run(ctx context.Context) error {
-	return serveFloor(ctx, c.Listen, func(a net.Addr) {
+	serve := serveFloor
+	if c.NetHTTP {
+		serve = serveHTTPFloor
+	}
+	return serve(ctx, c.Listen, func(a net.Addr) {
 		fmt.Printf("subscribe: http://%s/sub/{room}\npublish:   http://%s/pub/{room}\n", a, a)
 	})
 }

@@ -62,10 +62,10 @@ func (c *NodesCmd) loads() []nodesLoad {
 	rooms := bench.Options{Streams: 2000, Rooms: 200, Rate: 1000, Senders: 64}
 	of := []figure{cpuFigure, postgresFigure, p50Figure, p99Figure, crossFigure, logReadsFigure}
 	loads := []nodesLoad{
-		{scenario: scenario{"200 rooms of 10, 1,000 messages/s, text", rooms, of}, kind: room.KindText, goals: []string{"≤ 1.35", "", "", "", "≤ 3"}},
-		{scenario: scenario{"200 rooms of 10, 1,000 messages/s, barrage", rooms, of}, kind: room.KindBarrage, goals: []string{"≤ 1.5", "", "", "", "≤ 3"}},
-		{scenario: scenario{"1 room, 5,000 streams, 10 messages/s, text", bench.Options{Streams: 5000, Rooms: 1, Rate: 10, Senders: 64}, of}, kind: room.KindText, goals: []string{"≤ 1.05"}},
-		{scenario: scenario{"64 rooms of 1, 64 senders, saturated, text; the second server idle", bench.Options{Streams: 64, Rooms: 64, Senders: 64}, []figure{sendsFigure, cpuFigure, postgresFigure}}, kind: room.KindText, goals: []string{"≥ 0.95"}, idle: true},
+		{scenario: scenario{name: "200 rooms of 10, 1,000 messages/s, text", options: rooms, figures: of}, kind: room.KindText, goals: []string{"≤ 1.35", "", "", "", "≤ 3"}},
+		{scenario: scenario{name: "200 rooms of 10, 1,000 messages/s, barrage", options: rooms, figures: of}, kind: room.KindBarrage, goals: []string{"≤ 1.5", "", "", "", "≤ 3"}},
+		{scenario: scenario{name: "1 room, 5,000 streams, 10 messages/s, text", options: bench.Options{Streams: 5000, Rooms: 1, Rate: 10, Senders: 64}, figures: of}, kind: room.KindText, goals: []string{"≤ 1.05"}},
+		{scenario: scenario{name: "64 rooms of 1, 64 senders, saturated, text; the second server idle", options: bench.Options{Streams: 64, Rooms: 64, Senders: 64}, figures: []figure{sendsFigure, cpuFigure, postgresFigure}}, kind: room.KindText, goals: []string{"≥ 0.95"}, idle: true},
 	}
 	for i := range loads {
 		loads[i].options.Warmup, loads[i].options.Duration = c.Duration/4, c.Duration
