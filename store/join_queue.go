@@ -41,6 +41,8 @@ type joinResult struct {
 	room    room.Room
 	created bool
 	err     error
+	// facts are those that permit messages. Their presence is 0 if the session was in the room before.
+	facts room.RoomFacts
 }
 
 // A joinQueue holds the joins that wait for a transaction, by room.
@@ -90,8 +92,10 @@ func (q *joinQueue) fail(id room.RoomID, err error) {
 	q.waiting[id] = nil
 }
 
-// waitForJoin queues a join and waits for its result.
+// waitForJoin queues a join and waits for its result. A session that has joined may send messages at
+// once, so that is cached.
 func (s *Store) waitForJoin(id room.RoomID, j *pendingJoin) joinResult {
+	cached := s.sessions.cached(j.by.Session())
 	j.done = make(chan joinResult, 1)
 	if s.joins.add(id, j) {
 		s.joins.running.Go(func() {
@@ -102,6 +106,9 @@ func (s *Store) waitForJoin(id room.RoomID, j *pendingJoin) joinResult {
 	}
 	select {
 	case result := <-j.done:
+		if result.err == nil && result.facts.Presence != 0 {
+			s.sessions.addFacts(cached, id, result.facts)
+		}
 		return result
 	case <-j.ctx.Done():
 		// The join may still succeed. The caller is asked to try again, which then changes nothing.
@@ -184,6 +191,7 @@ func (s *Store) decideJoins(
 	}
 	var (
 		b       pgx.Batch
+		joined  []*pendingJoin
 		changes []room.Change
 		events  []room.Event
 	)
@@ -199,7 +207,7 @@ func (s *Store) decideJoins(
 			continue
 		}
 		j.room, j.created = r, created
-		changes = append(changes, c)
+		joined, changes = append(joined, j), append(changes, c)
 		events = append(events, c.Events...)
 	}
 	if b.Len() > 0 {
@@ -210,7 +218,10 @@ func (s *Store) decideJoins(
 	if err := sendBatch(ctx, tx, &b); err != nil {
 		return room.Change{}, err
 	}
-	for _, c := range changes { // after the statements have returned the presence IDs
+	for i, c := range changes { // after the statements have returned the presence IDs
+		for _, in := range c.Joined {
+			joined[i].facts = room.RoomFacts{Log: in.Generation, Presence: in.Presence}
+		}
 		all = all.And(c)
 	}
 	return all, nil

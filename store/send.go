@@ -85,14 +85,14 @@ func (s *Store) permitUnstored(ctx context.Context, send *room.RoomSend) (room.P
 			return permit, nil
 		}
 	}
-	mark := s.sessions.mark()
+	cached := s.sessions.cached(session)
 	facts, err := readRoomFacts(ctx, s.pool, send)
 	if err != nil {
 		return room.Permit{}, translate(err)
 	}
 	permit, err := send.Permit(facts[0])
 	if err == nil {
-		s.sessions.addFacts(session, send.Room, facts[0], mark)
+		s.sessions.addFacts(cached, send.Room, facts[0])
 	}
 	return permit, err
 }

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"slices"
 	"sync"
 	"time"
 
@@ -36,10 +37,18 @@ type sessionCache struct {
 }
 
 type cachedSession struct {
-	session room.Session                   // whose DetachedAt may be out of date
-	facts   map[room.RoomID]room.RoomFacts // about rooms that the session may send to
-	at      time.Time                      // an instant before the session was read
+	session room.Session  // whose DetachedAt may be out of date
+	facts   []cachedFacts // about rooms that the session may send to, the oldest first
+	at      time.Time     // an instant before the session was read
 }
+
+type cachedFacts struct {
+	id    room.RoomID
+	facts room.RoomFacts
+}
+
+// maxFacts bounds the facts of a session. They are searched one by one.
+const maxFacts = 16
 
 // fresh reports whether a value that was read at an instant may still be used. The caller holds mu.
 func (c *sessionCache) fresh(at, now time.Time) bool {
@@ -70,6 +79,14 @@ func (c *sessionCache) session(key room.KeyHash, now time.Time) (session room.Se
 	return s.session, true
 }
 
+// cached returns the entry of a session, or nil if there is none. A session that is evicted gets
+// another entry afterwards.
+func (c *sessionCache) cached(id room.SessionID) *cachedSession {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.sessions[c.keys[id]]
+}
+
 // facts returns the facts that decide about messages from a session to a room; ok is false if they
 // are not cached.
 func (c *sessionCache) facts(session room.SessionID, id room.RoomID, now time.Time) (f room.RoomFacts, ok bool) {
@@ -79,8 +96,16 @@ func (c *sessionCache) facts(session room.SessionID, id room.RoomID, now time.Ti
 	if s == nil || !c.fresh(s.at, now) {
 		return room.RoomFacts{}, false
 	}
-	f, ok = s.facts[id]
-	return f, ok
+	i := s.about(id)
+	if i < 0 {
+		return room.RoomFacts{}, false
+	}
+	return s.facts[i].facts, true
+}
+
+// about returns the index of the facts about a room, or -1.
+func (s *cachedSession) about(id room.RoomID) int {
+	return slices.IndexFunc(s.facts, func(f cachedFacts) bool { return f.id == id })
 }
 
 // mark returns the number of evictions so far. A caller takes the mark before it reads the value
@@ -107,19 +132,20 @@ func (c *sessionCache) addSession(key room.KeyHash, session room.Session, mark u
 	c.keys[session.ID] = key
 }
 
-// addFacts adds the facts about a cached session in a room, unless something was evicted since the
-// mark.
-func (c *sessionCache) addFacts(session room.SessionID, id room.RoomID, f room.RoomFacts, mark uint64) {
+// addFacts adds the facts about a session in a room to the entry that the session had before they
+// were read or committed, unless the session was evicted since.
+func (c *sessionCache) addFacts(to *cachedSession, id room.RoomID, f room.RoomFacts) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	s := c.sessions[c.keys[session]]
-	if c.evictions != mark || s == nil {
+	if to == nil || c.sessions[c.keys[to.session.ID]] != to {
 		return
 	}
-	if s.facts == nil {
-		s.facts = make(map[room.RoomID]room.RoomFacts, 1)
+	if i := to.about(id); i >= 0 {
+		to.facts = slices.Delete(to.facts, i, i+1)
+	} else if len(to.facts) == maxFacts {
+		to.facts = slices.Delete(to.facts, 0, 1)
 	}
-	s.facts[id] = f
+	to.facts = append(to.facts, cachedFacts{id, f})
 }
 
 // evictChanged evicts the sessions that a committed change concerns. A stream that is opened changes

@@ -33,31 +33,55 @@ func TestSessionCacheEvictsOnCommit(t *testing.T) {
 			return err
 		}, room.ErrNotInRoom},
 	} {
-		t.Run(test.name, func(t *testing.T) {
-			t.Parallel()
-			f := setup(t, store.Options{})
-			alice, bob := newCachedSession(t, f, "alice", 1), newSession(t, f.Store, "bob")
-			for _, s := range []room.Session{alice, bob} {
-				if _, _, err := f.EnterRoom(t.Context(), as(s), "lobby", room.RoomOptions{}); err != nil {
+		for name, sent := range map[string]int{"": 0, " after messages": 2} { // joining caches, and so do messages
+			t.Run(test.name+name, func(t *testing.T) {
+				t.Parallel()
+				f := setup(t, store.Options{})
+				alice, bob := newCachedSession(t, f, "alice", 1), newSession(t, f.Store, "bob")
+				for _, s := range []room.Session{alice, bob} {
+					if _, _, err := f.EnterRoom(t.Context(), as(s), "lobby", room.RoomOptions{}); err != nil {
+						t.Fatal(err)
+					}
+				}
+				for range sent {
+					if err := barrage(t, f, alice); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if err := test.do(f, alice); err != nil {
 					t.Fatal(err)
 				}
-			}
-			barrage := func() error {
-				_, err := f.PostMessage(t.Context(), alice, "lobby", room.Draft{Content: room.Content{Kind: room.KindBarrage, Text: "x"}})
-				return err
-			}
-			for range 2 {
-				if err := barrage(); err != nil {
-					t.Fatal(err)
+				if err := barrage(t, f, alice); !errors.Is(err, test.want) {
+					t.Errorf("barrage afterwards: got error %v, want %v", err, test.want)
 				}
-			}
-			if err := test.do(f, alice); err != nil {
-				t.Fatal(err)
-			}
-			if err := barrage(); !errors.Is(err, test.want) {
-				t.Errorf("barrage afterwards: got error %v, want %v", err, test.want)
-			}
-		})
+			})
+		}
+	}
+}
+
+// barrage sends a barrage message to the lobby.
+func barrage(t *testing.T, f fixture, from room.Session) error {
+	t.Helper()
+	_, err := f.PostMessage(t.Context(), from, "lobby", room.Draft{Content: room.Content{Kind: room.KindBarrage, Text: "x"}})
+	return err
+}
+
+// TestSessionCacheOfJoined checks that the first message of a session that has joined a room is not
+// looked up.
+func TestSessionCacheOfJoined(t *testing.T) {
+	t.Parallel()
+	f := setup(t, store.Options{})
+	alice := newCachedSession(t, f, "alice", 1)
+	if _, _, err := f.EnterRoom(t.Context(), as(alice), "lobby", room.RoomOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	query[string](t, f, "DELETE FROM attendances WHERE session_id = $1 RETURNING session_id::text", alice.ID)
+	if err := barrage(t, f, alice); err != nil {
+		t.Errorf("the database was asked: %v", err)
+	}
+	f.clock.advance(time.Minute)
+	if err := barrage(t, f, alice); !errors.Is(err, room.ErrNotInRoom) {
+		t.Errorf("a minute later: got error %v, want %v", err, room.ErrNotInRoom)
 	}
 }
 
