@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"parlor/room"
 )
@@ -143,6 +144,9 @@ func (a *api) handle(h func(http.ResponseWriter, *http.Request) error) http.Hand
 // never sent.
 const statusClientGone = 499
 
+// outageLogInterval is the minimum time between two log lines about replies with 503.
+const outageLogInterval = time.Second
+
 func (a *api) answerError(w http.ResponseWriter, r *http.Request, err error) {
 	if errors.Is(err, context.Canceled) && r.Context().Err() != nil {
 		if seen, ok := w.(*statusWriter); ok && seen.status == 0 {
@@ -166,7 +170,11 @@ func (a *api) answerError(w http.ResponseWriter, r *http.Request, err error) {
 		if p.retryAfter > 0 {
 			break
 		}
-		a.Log.Warn("unavailable", "requestID", p.RequestID, "error", err)
+		if ok, suppressed := a.outages.allow(time.Now()); ok {
+			a.Log.Warn("unavailable", "requestID", p.RequestID, "error", err, "suppressed", suppressed)
+		} else if seen, ok := w.(*statusWriter); ok {
+			seen.unlogged = true
+		}
 		w.Header().Set("Retry-After", "1")
 	case http.StatusInsufficientStorage:
 		a.Log.Warn("storage full", "requestID", p.RequestID, "error", err)

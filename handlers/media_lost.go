@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"sync"
 	"time"
 
 	"parlor/room"
@@ -25,10 +24,7 @@ const lostLogInterval = time.Minute
 // lostFiles counts requests for files whose bytes are lost.
 type lostFiles struct {
 	observe func() // may be nil
-
-	mu         sync.Mutex // guards the fields below
-	logAt      time.Time
-	suppressed int // number of requests that were not logged since the last line
+	log     rareLog
 }
 
 // report counts and logs that the stored bytes of a file do not match its row.
@@ -36,15 +32,9 @@ func (l *lostFiles) report(log *slog.Logger, m room.StoredMedia, why error) {
 	if l.observe != nil {
 		l.observe()
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	now := time.Now()
-	if now.Before(l.logAt) {
-		l.suppressed++
-		return
+	if ok, suppressed := l.log.allow(time.Now()); ok {
+		log.Error("media bytes lost", "mediaID", m.ID, "size", m.Size, "error", why, "suppressed", suppressed)
 	}
-	log.Error("media bytes lost", "mediaID", m.ID, "size", m.Size, "error", why, "suppressed", l.suppressed)
-	l.logAt, l.suppressed = now.Add(lostLogInterval), 0
 }
 
 // lostMedia returns the error to answer with if the bytes of a file do not match its row. The file

@@ -128,6 +128,8 @@ type api struct {
 	links     links
 	mediaURLs mediaSigner
 	lost      lostFiles
+	// outages is for replies with 503, of which an outage causes one for each call.
+	outages rareLog
 }
 
 const (
@@ -175,7 +177,8 @@ func New(opts Options) *API {
 		slotLimit{},
 	)
 	a.mediaURLs = newMediaSigner(opts.MediaSecret)
-	a.lost.observe = opts.MediaLost
+	a.lost.observe, a.lost.log.interval = opts.MediaLost, lostLogInterval
+	a.outages.interval = outageLogInterval
 	r := chi.NewRouter()
 	r.Use(a.deadlines, a.links.belowPrefix, routeByEscapedPath, a.observe, a.recoverPanic, setSecurityHeaders)
 	if len(opts.AllowedOrigins) > 0 {

@@ -138,6 +138,7 @@ func TestDatabaseOutage(t *testing.T) {
 	}
 
 	l.cut()
+	began := time.Now()
 	for _, call := range calls {
 		if call.id == "createDevelopmentToken" {
 			call.by(unknown, nil).is(http.StatusCreated) // needs no database
@@ -150,6 +151,12 @@ func TestDatabaseOutage(t *testing.T) {
 				t.Errorf("%s: Retry-After is %q", call, r.Header.Get("Retry-After"))
 			}
 		}
+	}
+	if n, most := s.log.count(`"msg":"unavailable"`), 1+int(time.Since(began)/time.Second); n < 1 || n > most {
+		t.Errorf("%d log lines about unavailable, want 1 to %d", n, most)
+	}
+	if n := s.log.count(`"level":"INFO","msg":"request"`); n > s.log.count(`"msg":"unavailable"`) {
+		t.Errorf("%d log lines about failed requests", n)
 	}
 	// EventSource would not reconnect after a status other than 200.
 	native := s.anonymous().open(unknown.StreamURL)
