@@ -137,7 +137,7 @@ CREATE TABLE events (
     peer_id text,
     CONSTRAINT events_seq_check CHECK ((seq >= 1))
 )
-WITH (autovacuum_vacuum_scale_factor='0.02');
+WITH (autovacuum_vacuum_scale_factor='0.02', vacuum_index_cleanup='on');
 
 CREATE TABLE feed_trimmed (
     one boolean DEFAULT true NOT NULL,

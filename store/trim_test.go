@@ -177,6 +177,35 @@ func TestTrimmingInBatches(t *testing.T) {
 	checkInvariants(t, f)
 }
 
+// TestTrimmedSpaceIsReused: a vacuum makes the space of trimmed events available for new ones, also
+// if they were a small part of the table.
+func TestTrimmedSpaceIsReused(t *testing.T) {
+	t.Parallel()
+	f := setup(t, store.Options{MessageRetention: time.Hour})
+	r := enter(t, f, newUser(t, f, "alice"), "lobby")
+	const events, old = 20_000, 300
+	insert := func(from, to int) {
+		t.Helper()
+		execute(t, f, `INSERT INTO events (generation, seq, type, at, sender_id, body, xact)
+			SELECT $1, seq, 'roomMessageReceived', $2::timestamptz - make_interval(hours => (seq <= $5)::int * 2), 'alice',
+				'{"messageList":[{"text":"' || repeat('x', 200) || '"}]}', '1'
+			FROM generate_series($3::int, $4::int) seq`, r.Generation, f.clock.Now(), from, to, old)
+	}
+	insert(2, events)
+	execute(t, f, "UPDATE events SET at = $1 WHERE seq = 1", f.clock.Now().Add(-2*time.Hour))
+	execute(t, f, "UPDATE logs SET last_seq = $2 WHERE generation = $1", r.Generation, events)
+	sweep(t, f)
+	if left := query[int](t, f, "SELECT count(*) FROM events"); left != events-old {
+		t.Fatalf("%d events are left", left)
+	}
+	execute(t, f, "VACUUM events")
+	before := query[int](t, f, "SELECT pg_relation_size('events')")
+	insert(events+1, events+old*3/4)
+	if after := query[int](t, f, "SELECT pg_relation_size('events')"); after != before {
+		t.Errorf("the table grew from %d to %d bytes", before, after)
+	}
+}
+
 func execute(t *testing.T, f fixture, sql string, args ...any) {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), f.address)
