@@ -110,7 +110,7 @@ func (s *Store) purgeRooms(ctx context.Context, before time.Time) (bool, error) 
 		return false, err
 	}
 	// The events are found by their keys. A ctid is unique only within a partition, and this server
-	// may still run when a later release divides the table.
+	// may still run when a later release divides the table (docs/adr/0057).
 	deleted, err := s.pool.Exec(ctx, `DELETE FROM events e USING (
 			SELECT generation, seq FROM events WHERE generation = ANY ($1) LIMIT $2
 		) due WHERE e.generation = due.generation AND e.seq = due.seq`, due, purgeBatch)
