@@ -116,7 +116,7 @@ type TableCmd struct {
 	Scale        float64       `default:"1" help:"Factor for all loads. Example: 0.1."`
 	Rounds       int           `default:"1" help:"How often to measure everything. The table shows the medians."`
 	Loads        []int         `placeholder:"N,…" help:"Measure only these loads, 1 to 7."`
-	Within       time.Duration `default:"10m" help:"Leave out the loads that have not begun by then."`
+	Within       time.Duration `default:"8m30s" help:"Leave out the loads that have not begun by then. A load takes up to a minute and a half."`
 	NginxWorkers int           `default:"2" help:"Number of nginx worker processes."`
 	Centrifugo   string        `default:"centrifugo" placeholder:"FILE" help:"The program centrifugo. It is left out if it is not there."`
 }
@@ -140,7 +140,10 @@ func (c *TableCmd) measureAll(ctx context.Context, out, progress io.Writer) erro
 	t := &table{to: out}
 	t.line("| Load | Figure | floor | net/http floor | nchan | Centrifugo | Parlor, barrage | Parlor, text | barrage to nchan | barrage to Centrifugo | barrage to floor | text to nchan |")
 	t.line("|---|---|---|---|---|---|---|---|---|---|---|---|")
-	var notes []string
+	var (
+		notes  []string
+		failed error
+	)
 	began := time.Now()
 	for i, s := range c.scenarios() {
 		if len(c.Loads) > 0 && !slices.Contains(c.Loads, i+1) {
@@ -153,10 +156,10 @@ func (c *TableCmd) measureAll(ctx context.Context, out, progress io.Writer) erro
 		reports := make([][]*bench.Report, len(c.contenders()))
 		for range c.Rounds {
 			added, err := c.round(ctx, s, reports, progress)
-			if err != nil {
-				return err
+			notes, failed = append(notes, added...), errors.Join(failed, err)
+			if ctx.Err() != nil {
+				return failed
 			}
-			notes = append(notes, added...)
 		}
 		for _, f := range s.figures {
 			t.figures(s.name, f, reports)
@@ -167,13 +170,13 @@ func (c *TableCmd) measureAll(ctx context.Context, out, progress io.Writer) erro
 	for _, note := range slices.Compact(notes) {
 		t.line("- " + note)
 	}
-	return t.err
+	return errors.Join(t.err, failed)
 }
 
 // round measures each server once under a load, appends its report to its reports, and returns
 // notes for the table. The servers take turns within a round, so that a temporary disturbance of
-// the machine affects all of them.
-func (c *TableCmd) round(ctx context.Context, s scenario, reports [][]*bench.Report, progress io.Writer) (notes []string, err error) {
+// the machine affects all of them. One that fails does not keep the others from being measured.
+func (c *TableCmd) round(ctx context.Context, s scenario, reports [][]*bench.Report, progress io.Writer) (notes []string, failed error) {
 	for i, contender := range c.contenders() {
 		if s.options.Idle && contender.kind == room.KindText || i == netHTTP && !s.calls {
 			continue // nothing is sent, so text is the same as barrage; or calls cost little
@@ -186,7 +189,12 @@ func (c *TableCmd) round(ctx context.Context, s scenario, reports [][]*bench.Rep
 			notes = append(notes, err.Error())
 			continue
 		case err != nil:
-			return nil, fmt.Errorf("%s%w", name, err)
+			failed = errors.Join(failed, fmt.Errorf("%s%w", name, err))
+			if ctx.Err() != nil {
+				return notes, failed
+			}
+			notes = append(notes, name+"failed")
+			continue
 		}
 		reports[i] = append(reports[i], r)
 		_ = r.WriteText(progress) // an error would only affect the progress output
@@ -202,7 +210,7 @@ func (c *TableCmd) round(ctx context.Context, s scenario, reports [][]*bench.Rep
 		note(!r.Complete(), "%d lost, %d duplicated, %d resets", r.Lost, r.Twice, r.Resets)
 		note(r.Missed > 0, "%d of %d deliveries were shed", r.Missed, r.Expected)
 	}
-	return notes, nil
+	return notes, failed
 }
 
 // table writes lines until one fails.
