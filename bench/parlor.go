@@ -36,6 +36,8 @@ type Parlor struct {
 	// MessageIDs gives each message a clientMessageID, so that it can be sent again while the
 	// server is unavailable.
 	MessageIDs bool
+	// Gzip asks for compressed streams. Decompressing them takes the load generator's time.
+	Gzip bool
 	// KeepSessions leaves the sessions logged in after the run, for a server that is then stopped.
 	KeepSessions bool
 
@@ -202,6 +204,9 @@ func (p *Parlor) call(ctx context.Context, c *caller, method, path, key string, 
 
 func (p *Parlor) appendRequest(b []byte, s *stream) []byte {
 	b = fmt.Appendf(b, "GET /v1/events HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\n", p.hosts[s.server], s.key)
+	if p.Gzip {
+		b = append(b, "Accept-Encoding: gzip\r\n"...)
+	}
 	return append(appendLastID(b, s), "\r\n"...)
 }
 

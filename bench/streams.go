@@ -37,7 +37,8 @@ type stream struct {
 	state   streamState
 	chunked bool
 	chunks  chunks
-	due     int64 // time at which to open it again
+	gunzip  *gunzip // nil unless the stream is compressed
+	due     int64   // time at which to open it again
 	tail    []byte
 	// cursor is the id of the last frame that had one.
 	cursor []byte
@@ -115,6 +116,7 @@ type loop struct {
 	// and through another one.
 	local, cross histogram
 	scratch      []byte
+	plain        []byte // the bytes of a compressed stream, decompressed
 }
 
 func newReaders(r *run) (*readers, error) {
@@ -292,6 +294,10 @@ func (l *loop) disconnect(s *stream) {
 		l.opening--
 	}
 	s.closeSocket()
+	if s.gunzip != nil {
+		s.gunzip.stop()
+		s.gunzip = nil
+	}
 	s.state, s.chunked, s.chunks, s.tail = streamClosed, false, chunks{}, nil
 	s.away, s.greeted = s.opened, false
 }
@@ -368,6 +374,14 @@ func (l *loop) received(s *stream, b []byte, kept int) error {
 		}
 		b = b[:kept+n]
 	}
+	if s.gunzip != nil {
+		text, err := s.gunzip.write(b[kept:])
+		if err != nil {
+			return fmt.Errorf("%w: %w", errStream, err)
+		}
+		l.plain = append(append(l.plain[:0], b[:kept]...), text...)
+		b = l.plain
+	}
 	now := l.clock.now()
 	from, until := l.from.Load(), l.until.Load()
 	done, err := scan(b, func(f frame) error {
@@ -429,6 +443,9 @@ func (l *loop) takeHead(s *stream, b []byte) ([]byte, error) {
 	}
 	rest = bytes.ToLower(rest)
 	s.chunked = bytes.Contains(rest, []byte("transfer-encoding: chunked"))
+	if bytes.Contains(rest, []byte("content-encoding: gzip")) {
+		s.gunzip = newGunzip()
+	}
 	s.state = streamGreeting
 	return body, nil
 }

@@ -134,7 +134,7 @@ func TestGzip(t *testing.T) {
 				var spans []span
 				for _, p := range parts {
 					if p.log == 0 {
-						write = append(write, strings.Repeat(fmt.Sprint(i), idLength)...)
+						write = append(write, strings.Repeat(fmt.Sprint(i), idLength+i%2)...)
 					}
 					from := len(write)
 					write = append(write, p.text...)
@@ -190,11 +190,6 @@ func (r *gzipRoom) deliver(idLength int, events ...string) (plain, zipped int) {
 func TestGzipIsShared(t *testing.T) {
 	t.Parallel()
 	const members = 100
-	event := func(n int) string {
-		return fmt.Sprintf("event: roomMessageReceived\ndata: {\"roomID\":\"show\",\"generation\":71,\"messageList\":[{\"messageID\":%q,\"roomID\":\"show\","+
-			"\"kind\":\"barrage\",\"text\":\"hello %d\",\"sender\":{\"userID\":\"user-%d\",\"userName\":\"User %d\"},\"priority\":\"medium\",\"sentAt\":\"2026-05-04T03:02:%02d.123Z\"}]}\n\n",
-			fmt.Sprintf("%012x", n*0x9e3779b97f4a7), n, n%50, n%50, n%60)
-	}
 	for _, tt := range []struct {
 		name     string
 		idLength int
@@ -218,7 +213,7 @@ func TestGzipIsShared(t *testing.T) {
 				for n := range writes {
 					var events []string
 					for i := range tt.run {
-						events = append(events, event(n*tt.run+i))
+						events = append(events, barrageEvent(n*tt.run+i))
 					}
 					p, z := r.deliver(tt.idLength, events...)
 					for _, p := range r.c.all.newer {
@@ -316,4 +311,36 @@ func TestGzipKeepsSecretsApart(t *testing.T) {
 			}
 		})
 	}
+}
+
+// BenchmarkGzip measures what compression adds to a delivery: an event that each member gets behind an
+// id of its own.
+func BenchmarkGzip(b *testing.B) {
+	for _, members := range []int{1, 10, 1000} {
+		b.Run(fmt.Sprintf("members=%d", members), func(b *testing.B) {
+			c, n := newCompressor(newPieces()), 0
+			all := make([]*gzipMember, members)
+			for i := range all {
+				all[i] = &gzipMember{}
+			}
+			var out []byte
+			id := "id: k3x9.1a:0,1z:5\n"
+			for b.Loop() {
+				n++
+				write := []byte(id + barrageEvent(n))
+				c.spent = pace{window: DefaultWindow}
+				for _, m := range all {
+					out = m.appendTo(out[:0], write, []span{{len(id), len(write), 1}}, c)
+				}
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*members), "ns/delivery")
+		})
+	}
+}
+
+// barrageEvent returns an event of one of 50 senders.
+func barrageEvent(n int) string {
+	return fmt.Sprintf("event: roomMessageReceived\ndata: {\"roomID\":\"show\",\"generation\":71,\"messageList\":[{\"messageID\":%q,\"roomID\":\"show\","+
+		"\"kind\":\"barrage\",\"text\":\"hello %d\",\"sender\":{\"userID\":\"user-%d\",\"userName\":\"User %d\"},\"priority\":\"medium\",\"sentAt\":\"2026-05-04T03:02:%02d.123Z\"}]}\n\n",
+		fmt.Sprintf("%012x", n*0x9e3779b97f4a7), n, n%50, n%50, n%60)
 }

@@ -20,6 +20,7 @@ type BenchCmd struct {
 	Kind    string   `default:"text" enum:"text,barrage,command,custom" help:"Kind of the messages."`
 	As      string   `default:"members" enum:"members,admin" help:"Who sends: members sends from the sessions in turn, each within its rate limit; admin sends through the admin API."`
 	Retry   bool     `help:"Give each message a clientMessageID and retry it while the server is unavailable. --herd implies it."`
+	Gzip    bool     `help:"Ask for compressed streams. Decompressing them takes the load generator's time."`
 	Metrics []string `placeholder:"URL,…" help:"URL of the server's metrics, to report what it shed and how often it read logs. Example: http://127.0.0.1:8081/metrics."`
 
 	bench.Flags
@@ -58,7 +59,7 @@ func (c *BenchCmd) target() (*bench.Parlor, error) {
 		adminTTL = min(adminTTL, c.AdminTokenLifetime)
 	}
 	p := &bench.Parlor{
-		URLs: c.URL, Kind: room.MessageKind(c.Kind), Size: c.Size, MessageIDs: c.Retry || c.Herd,
+		URLs: c.URL, Kind: room.MessageKind(c.Kind), Size: c.Size, Gzip: c.Gzip, MessageIDs: c.Retry || c.Herd,
 		Token: func(id room.UserID) (string, error) { return tokens.Sign(room.User{ID: id}, ttl) },
 	}
 	if c.As == "admin" {
