@@ -76,7 +76,8 @@ func storeEvents(b *testing.B, address string, n int) {
 		b.Fatal(err)
 	}
 	defer conn.Close(ctx)
-	for _, sql := range []string{`
+	for _, sql := range []string{
+		`
 		INSERT INTO rooms (generation, room_id, room_name, destroy_delay, unused_timeout, member_timeout, max_members, same_user, history_visible,
 			member_count, created_at, lifetime, destroyed_at, destroyed_xact, destroy_reason)
 		OVERRIDING SYSTEM VALUE
