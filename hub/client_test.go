@@ -127,10 +127,7 @@ func gathering(w transport) transport {
 // compression. TLS makes no difference to them.
 func transports() []transport {
 	if CanTakeOver {
-		return []transport{
-			overServe, gathering(overServe), gzipped(overServe),
-			overSocket, gzipped(gathering(overSocket)), overTLS,
-		}
+		return []transport{overServe, overSocket, gzipped(gathering(overSocket)), overTLS}
 	}
 	return windows()
 }

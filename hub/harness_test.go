@@ -77,7 +77,9 @@ func (t *topic) strain() (idle bool) {
 		if s.pace == nil {
 			s.pace = &pace{window: DefaultWindow}
 		}
-		s.pace.add(time.Now().Add(-time.Second), time.Now())
+		now := time.Now()
+		s.pace.add(now.Add(-time.Second), now)
+		s.pace.at = now.Add(time.Minute) // also if this goroutine now waits for a processor
 	}
 	return idle
 }

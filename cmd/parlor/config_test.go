@@ -143,7 +143,6 @@ func TestValidate(t *testing.T) {
 		{[]string{"--member-timeout=5s", "--max-members=1", "--rooms-per-user=1", "--feed-retention=1m", "--message-retention=1h", "--peer-retention=1m", "--heartbeat=5s", "--delivery-window=0s", "--drain=0s"}, nil},
 		{[]string{"--member-timeout=300s", "--max-members=1000000", "--rooms-per-user=64", "--feed-retention=168h", "--message-retention=87600h", "--peer-retention=8760h", "--heartbeat=120s", "--peer-timeout=10m", "--delivery-window=1s", "--drain=10m"}, nil},
 		{[]string{"--stream-compression=off"}, nil},
-		{[]string{"--stream-compression=br"}, []string{"--stream-compression"}},
 		{[]string{"--heartbeat=15s", "--peer-timeout=20s"}, nil},
 		{[]string{"--heartbeat=16s", "--peer-timeout=20s"}, []string{"PARLOR_PEER_TIMEOUT"}},
 		{[]string{"--peer-timeout=11m"}, []string{"PARLOR_PEER_TIMEOUT"}},
