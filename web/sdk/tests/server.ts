@@ -88,8 +88,8 @@ export class TestServer {
   }
 
   async #receive(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    const chunks: Buffer[] = [];
-    for await (const chunk of request) chunks.push(chunk as Buffer);
+    const chunks: Buffer[] | undefined = await request.toArray().catch(() => undefined);
+    if (chunks === undefined) return; // the connection was closed, such as at the end of the test
     const text = Buffer.concat(chunks).toString();
     const isJSON = request.headers['content-type'] === 'application/json';
     const call = new Call(request, response, text === '' ? undefined : isJSON ? JSON.parse(text) : text);
