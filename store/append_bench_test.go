@@ -18,13 +18,7 @@ func BenchmarkPostMessage(b *testing.B) {
 		for _, rooms := range []int{1, 64} {
 			b.Run(fmt.Sprintf("senders=%d/rooms=%d", senders, rooms), func(b *testing.B) {
 				s := storetest.New(b, store.Options{})
-				sessions := make([]room.Session, senders)
-				for i := range sessions {
-					sessions[i] = newSession(b, s, fmt.Sprintf("user%d", i))
-					if _, _, err := s.EnterRoom(b.Context(), as(sessions[i]), roomOf(i%rooms), room.RoomOptions{}); err != nil {
-						b.Fatal(err)
-					}
-				}
+				sessions := enterRooms(b, s, senders, rooms)
 				var (
 					group sync.WaitGroup
 					sent  atomic.Int64
@@ -51,3 +45,16 @@ func BenchmarkPostMessage(b *testing.B) {
 
 // BenchmarkPgbench measures the transactions per second of pgbench.
 func BenchmarkPgbench(b *testing.B) { storetest.BenchmarkPgbench(b, storetest.Database(b)) }
+
+// enterRooms returns sessions that are spread evenly over rooms.
+func enterRooms(b *testing.B, s *store.Store, senders, rooms int) []room.Session {
+	b.Helper()
+	sessions := make([]room.Session, senders)
+	for i := range sessions {
+		sessions[i] = newSession(b, s, fmt.Sprintf("user%d", i))
+		if _, _, err := s.EnterRoom(b.Context(), as(sessions[i]), roomOf(i%rooms), room.RoomOptions{}); err != nil {
+			b.Fatal(err)
+		}
+	}
+	return sessions
+}

@@ -111,13 +111,7 @@ func storeEvents(b *testing.B, address string, n int) {
 // benchmarkSends sends to 64 new rooms.
 func benchmarkSends(b *testing.B, s *store.Store, senders int) {
 	const rooms = 64
-	sessions := make([]room.Session, senders)
-	for i := range sessions {
-		sessions[i] = newSession(b, s, fmt.Sprintf("user%d", i))
-		if _, _, err := s.EnterRoom(b.Context(), as(sessions[i]), roomOf(i%rooms), room.RoomOptions{}); err != nil {
-			b.Fatal(err)
-		}
-	}
+	sessions := enterRooms(b, s, senders, rooms)
 	var (
 		group sync.WaitGroup
 		sent  atomic.Int64
