@@ -275,6 +275,12 @@ func (c *client) receive(p []byte) (n int) {
 
 // check checks the next message. The caller holds mu.
 func (c *client) check(m sseMessage, first bool) error {
+	if first && m.ID == "" { // the stream ended before it started
+		switch m.Event {
+		case string(room.TypeConnectionStateChanged), string(room.TypeReconnect):
+			return nil
+		}
+	}
 	if first != (m.Event == string(room.TypeSessionReady)) {
 		return fmt.Errorf("sessionReady must be the first event, and no other")
 	}

@@ -52,6 +52,8 @@ type Stream struct {
 	closed    bool
 	// endReason is why the stream ends; empty while it is open.
 	endReason string
+	// endedBefore is the last event of a stream that ended before it started, otherwise nil.
+	endedBefore room.Body
 	// inboxTopic is the topic of the user's inbox from OpenStream until the stream is subscribed to
 	// it, otherwise nil. It is acquired early so that it sees everything that is committed after
 	// the inbox was read from the database.

@@ -70,6 +70,7 @@ func (s *Stream) closeWith(last room.Body) {
 	s.queue, s.queuedBytes = nil, 0
 	s.blockedSince = s.worker.now
 	if !s.started {
+		s.endedBefore = last
 		s.close()
 		return
 	}

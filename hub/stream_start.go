@@ -87,9 +87,7 @@ func (s *Stream) start(st StreamStart, to sink) {
 		s.gzip = &gzipMember{}
 	}
 	if s.closing {
-		if st.Gzip { // an empty body would not be a gzip member
-			_, _ = to.write(s.gzip.appendEnd(nil))
-		}
+		s.writeEndedBefore()
 		to.close()
 		s.passStreamNo(st.StreamNo)
 		return
@@ -166,6 +164,18 @@ func (s *Stream) writeFirst(first []room.Body) bool {
 	}
 	s.worker.buf = buf
 	return s.write(buf)
+}
+
+// writeEndedBefore writes to a stream that ended before it started: only the event that says why.
+// Without it, the client of a stream that was superseded would reconnect, and supersede the newer
+// one. The event has no id, because the stream has no cursor; the client keeps its own.
+func (s *Stream) writeEndedBefore() {
+	buf := append(s.worker.buf[:0], streamHead(s.hub.opts.Retry)...)
+	if s.endedBefore != nil {
+		buf = append(buf, encodeBody(s.endedBefore).data...)
+	}
+	s.worker.buf = buf
+	s.write(buf)
 }
 
 // subscribeRooms subscribes the stream to the session's rooms. It returns them, and a roomReset for

@@ -199,8 +199,11 @@ func TestSupersededBeforeItsStart(t *testing.T) {
 		{"while its successor is open", func(t *testing.T, s *testHub, first, second *Stream) {
 			two := s.start(second, s.streamStart(alice, "")) // number 1
 			two.awaitEvent(room.TypeSessionReady, 1)
-			if m := s.start(first, s.streamStart(alice, "")).awaitEnd(); m != (sseMessage{}) { // number 2
-				t.Errorf("the superseded stream got %+v", m)
+			one := s.start(first, s.streamStart(alice, "")) // number 2
+			one.awaitEnd()
+			want := []sseMessage{disconnectedEvent(room.ConnectionSuperseded)}
+			if diff := cmp.Diff(want, one.received()); diff != "" {
+				t.Errorf("the superseded stream got (-want +got):\n%s", diff)
 			}
 			s.appendAndPublish(1, 1)
 			two.wantSeqs(1, 0, 1)

@@ -5326,7 +5326,8 @@ type SessionListReply struct {
 	Sessions []Session `json:"sessions"`
 }
 
-// SessionReadyEvent The first event of every stream.
+// SessionReadyEvent The first event of every stream, unless the stream has ended before it could begin: then
+// the only event is `connectionStateChanged` or `reconnect`.
 type SessionReadyEvent struct {
 	// HeartbeatSeconds `limits.heartbeatSeconds`, as it is now on this stream. An operator may have changed it
 	// since the login.
@@ -5344,7 +5345,8 @@ type SessionReadyEvent struct {
 
 // SessionReadyFrame The event `sessionReady` as an object, with its name and data.
 type SessionReadyFrame struct {
-	// Data The first event of every stream.
+	// Data The first event of every stream, unless the stream has ended before it could begin: then
+	// the only event is `connectionStateChanged` or `reconnect`.
 	Data  SessionReadyEvent      `json:"data"`
 	Event SessionReadyFrameEvent `json:"event"`
 }

@@ -63,7 +63,7 @@ func (e *RefusedError) Error() string {
 // FollowEvents opens the session's stream, and reconnects whenever the stream is lost or the server
 // asks for it. It continues after the last event each time, so no event is missing or repeated; if
 // the server cannot continue exactly, it says so with roomReset or inboxReset. sessionReady is the
-// first event of each connection.
+// first event of each connection, unless that ended before it could begin.
 //
 // The iteration ends after connectionStateChanged, which says why the session or its stream has
 // ended. It ends with an error if ctx is done, the server refuses the stream (RefusedError), a
