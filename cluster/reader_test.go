@@ -85,7 +85,7 @@ func (r *reader) connect(ctx context.Context, at *testNode, cursor hub.Cursor) {
 	if err != nil {
 		return
 	}
-	start := hub.StreamStart{Cursor: cursor, TokenExpiresAt: time.Now().Add(time.Hour)}
+	start := &hub.StreamStart{Cursor: cursor, TokenExpiresAt: time.Now().Add(time.Hour)}
 	err = at.read(func(w *world) {
 		s := w.session(r.id)
 		s.streamNo++

@@ -28,7 +28,15 @@ const maxReconnectDelay = room.MinMemberTimeout / 2
 
 // streamEvents opens and serves the session's stream, or with the parameter wait its beginning.
 func (a *api) streamEvents(w http.ResponseWriter, r *http.Request) {
-	if err := a.openStream(w, r); err != nil {
+	o, err := a.openStream(w, r)
+	switch {
+	case err != nil:
+	case o.wait > 0:
+		err = a.servePoll(w, r, o)
+	default:
+		a.serveStream(w, r, o)
+	}
+	if err != nil {
 		a.answerStreamError(w, r, err)
 	}
 }
@@ -46,7 +54,18 @@ func (a *api) answerStreamError(w http.ResponseWriter, r *http.Request, err erro
 	a.answerError(w, r, err)
 }
 
-func (a *api) openStream(w http.ResponseWriter, r *http.Request) error {
+// openedStream is a stream that has yet to be served. It occupies a slot until release is called.
+// A stream over HTTP/2 keeps the goroutine of its request, and with it the stack frames of all
+// functions that wait for it: so openStream returns before the stream is served.
+type openedStream struct {
+	stream  *hub.Stream
+	start   *hub.StreamStart
+	wait    time.Duration // how long a poll waits; 0 for a stream
+	release func()
+}
+
+// openStream authenticates the session of a request for a stream, and opens the stream.
+func (a *api) openStream(w http.ResponseWriter, r *http.Request) (*openedStream, error) {
 	q := readQuery(r, "stream_key", "stream_ticket", "last_event_id", "wait")
 	wait := time.Duration(q.integer("wait", minWait, maxWait, 0)) * time.Second
 	// The stream itself has no time limit, but everything before it has.
@@ -54,49 +73,42 @@ func (a *api) openStream(w http.ResponseWriter, r *http.Request) error {
 	defer cancel()
 	session, err := a.authenticateStream(r.WithContext(ctx), q.values.Get("stream_key"), q.values.Get("stream_ticket"))
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := q.err(); err != nil { // with a misspelt last_event_id the client would miss events unnoticed
-		return err
+		return nil, err
 	}
 	if err := refuseUnread(r, inQuery); err != nil {
-		return err
+		return nil, err
 	}
 	allowStreaming(w)
 	release, err := a.acquireStream(r, session)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	started := false // once it has, the slot is released when the stream ends
+	opened := false
 	defer func() {
-		if !started {
+		if !opened {
 			release()
 		}
 	}()
-	start := hub.StreamStart{TokenExpiresAt: session.TokenExpiresAt, RequestID: requestID(r.Context())}
+	start := &hub.StreamStart{TokenExpiresAt: session.TokenExpiresAt, RequestID: requestID(r.Context())}
 	var epoch string
 	epoch, start.Cursor, start.CursorInvalid = lastEventID(r, q)
 	// The stream is registered before the session's rooms are read, so that no change in between is
 	// missed.
 	stream, err := a.Hub.OpenStream(session.ID, session.User.ID, session.Inbox)
 	if err != nil {
-		return fmt.Errorf("%w (%w)", room.ErrUnavailable, err)
+		return nil, fmt.Errorf("%w (%w)", room.ErrUnavailable, err)
 	}
 	if start.OpenedStream, err = a.Store.OpenStream(ctx, session.ID, epoch, start.Cursor); err != nil {
 		stream.Abort()
-		return err
+		return nil, err
 	}
 	start.Missed = a.missedStatuses(session.User.ID, start.StatusesSince, wait > 0)
-	started = true
 	a.StreamOpens(r.Context())
-	if wait > 0 {
-		defer release()
-		return a.servePoll(w, r, stream, start, wait)
-	}
-	if err := a.serveStream(w, r, stream, start, release); err != nil {
-		a.Log.Debug("stream start failed", "requestID", requestID(r.Context()), "error", err)
-	}
-	return nil
+	opened = true
+	return &openedStream{stream, start, wait, release}, nil
 }
 
 // lastEventID returns the cursor that the client sends, and its epoch. EventSource sends it in the
@@ -115,38 +127,56 @@ func lastEventID(r *http.Request, q *query) (epoch string, c hub.Cursor, invalid
 
 // serveStream serves the stream. If possible, which means HTTP/1.1 on Linux, it hands the
 // connection over to the hub and returns; otherwise, as with HTTP/2, whose bytes only net/http can
-// write, it returns when the stream has ended. release is called when the stream has ended.
-func (a *api) serveStream(w http.ResponseWriter, r *http.Request, stream *hub.Stream, start hub.StreamStart, release func()) error {
+// write, it returns when the stream has ended.
+func (a *api) serveStream(w http.ResponseWriter, r *http.Request, o *openedStream) {
 	setStreamHeader(w.Header())
 	w.Header().Add("Vary", "Accept-Encoding")
-	if start.Gzip = a.CompressStreams && acceptsGzip(r.Header); start.Gzip {
+	if o.start.Gzip = a.CompressStreams && acceptsGzip(r.Header); o.start.Gzip {
 		w.Header().Set("Content-Encoding", "gzip")
 	}
-	control := http.NewResponseController(w)
+	c := responseConn{w, http.NewResponseController(w)}
 	if !hub.CanTakeOver || r.ProtoMajor != 1 || r.TLS != nil && !a.TakesTLS {
-		defer release()
 		w.WriteHeader(http.StatusOK)
-		return stream.Serve(r.Context(), start, responseConn{w, control})
+		a.logStart(r, o.serveReply(r.Context(), c))
+		return
 	}
 	// Without chunked encoding the body ends with the connection, and the hub can write bare
 	// events.
 	w.Header().Set("Transfer-Encoding", "identity")
 	w.WriteHeader(http.StatusOK)
-	taken, _, err := control.Hijack()
-	if errors.Is(err, http.ErrNotSupported) {
-		defer release()
-		return stream.Serve(r.Context(), start, responseConn{w, control})
+	taken, _, err := c.control.Hijack()
+	switch {
+	case err == nil:
+		err = o.takeOver(taken)
+	case errors.Is(err, http.ErrNotSupported):
+		err = o.serveReply(r.Context(), c)
+	default:
+		o.release()
+		o.stream.Abort()
 	}
+	a.logStart(r, err)
+}
+
+// logStart logs that a stream could not start, unless err is nil.
+func (a *api) logStart(r *http.Request, err error) {
 	if err != nil {
-		release()
-		stream.Abort()
-		return fmt.Errorf("hijack: %w", err)
+		a.Log.Debug("stream start failed", "requestID", requestID(r.Context()), "error", err)
 	}
+}
+
+// serveReply serves the stream as the reply to its request, until it has ended.
+func (o *openedStream) serveReply(ctx context.Context, c hub.Conn) error {
+	defer o.release()
+	return o.stream.Serve(ctx, o.start, c)
+}
+
+// takeOver hands a hijacked connection over to the hub.
+func (o *openedStream) takeOver(taken net.Conn) error {
 	secured, ok := taken.(*tls.Conn)
 	if ok {
 		taken = secured.NetConn()
 	}
-	return stream.TakeOver(start, streamConn{taken, release}, secured)
+	return o.stream.TakeOver(o.start, streamConn{taken, o.release}, secured)
 }
 
 // streamConn is the hijacked connection of a stream that occupies a slot.

@@ -57,26 +57,31 @@ func (a *api) observe(next http.Handler) http.Handler {
 		seen := &statusWriter{ResponseWriter: w}
 		setContext(context.WithValue(r.Context(), requestIDKey{}, id), r)
 		next.ServeHTTP(seen, r)
-		took := time.Since(began)
-		route := chi.RouteContext(r.Context()).RoutePattern()
-		level := slog.LevelDebug
-		if seen.status >= http.StatusInternalServerError && !seen.unlogged {
-			level = slog.LevelInfo
-		}
-		if a.Log.Enabled(r.Context(), level) {
-			attrs := append(make([]slog.Attr, 0, 8),
-				slog.String("method", shorten(r.Method, maxLoggedMethod)), slog.String("route", route),
-				slog.String("path", shorten(r.URL.Path, maxLoggedPath)), slog.Int("status", seen.status),
-				slog.Duration("took", took), slog.String("client", a.client(r).String()), slog.String("requestID", id))
-			if trace := traceIDOf(r); trace != "" {
-				attrs = append(attrs, slog.String("traceID", trace))
-			}
-			a.Log.LogAttrs(r.Context(), level, "request", attrs...)
-		}
-		if a.Observe != nil {
-			a.Observe(route, r.Method, seen.status, took)
-		}
+		a.logReply(r, seen, id, time.Since(began))
 	})
+}
+
+// logReply logs a request after its reply, and counts it. It is not a part of observe because a
+// stream over HTTP/2 keeps the stack frames of all middlewares.
+func (a *api) logReply(r *http.Request, seen *statusWriter, id string, took time.Duration) {
+	route := chi.RouteContext(r.Context()).RoutePattern()
+	level := slog.LevelDebug
+	if seen.status >= http.StatusInternalServerError && !seen.unlogged {
+		level = slog.LevelInfo
+	}
+	if a.Log.Enabled(r.Context(), level) {
+		attrs := append(make([]slog.Attr, 0, 8),
+			slog.String("method", shorten(r.Method, maxLoggedMethod)), slog.String("route", route),
+			slog.String("path", shorten(r.URL.Path, maxLoggedPath)), slog.Int("status", seen.status),
+			slog.Duration("took", took), slog.String("client", a.client(r).String()), slog.String("requestID", id))
+		if trace := traceIDOf(r); trace != "" {
+			attrs = append(attrs, slog.String("traceID", trace))
+		}
+		a.Log.LogAttrs(r.Context(), level, "request", attrs...)
+	}
+	if a.Observe != nil {
+		a.Observe(route, r.Method, seen.status, took)
+	}
 }
 
 // statusWriter records the status of a reply. http.ResponseController reaches the other methods of

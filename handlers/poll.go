@@ -32,11 +32,11 @@ type polledEvent struct {
 
 // servePoll serves a stream that ends as soon as it has sent events, or when wait has passed, and
 // answers with the events. Errors: room.ErrUnavailable.
-func (a *api) servePoll(w http.ResponseWriter, r *http.Request, stream *hub.Stream, start hub.StreamStart, wait time.Duration) error {
-	ctx, cancel := context.WithTimeoutCause(r.Context(), wait, hub.ErrEnough)
+func (a *api) servePoll(w http.ResponseWriter, r *http.Request, o *openedStream) error {
+	ctx, cancel := context.WithTimeoutCause(r.Context(), o.wait, hub.ErrEnough)
 	defer cancel()
-	p := &poll{since: start.Cursor, reply: pollReply{Events: []polledEvent{}}}
-	if err := stream.Serve(ctx, start, p); err != nil {
+	p := &poll{since: o.start.Cursor, reply: pollReply{Events: []polledEvent{}}}
+	if err := o.stream.Serve(ctx, o.start, p); err != nil {
 		return fmt.Errorf("%w (%w)", room.ErrUnavailable, err)
 	}
 	if r.Context().Err() != nil {

@@ -150,7 +150,7 @@ func BenchmarkIdleStream(b *testing.B) {
 	for b.Loop() {
 		s := newTestHub(b, overSocket, Options{})
 		ids := joinedSessions(s, streams)
-		starts := make([]StreamStart, streams)
+		starts := make([]*StreamStart, streams)
 		for i, id := range ids {
 			starts[i] = s.streamStart(id, "")
 		}

@@ -46,11 +46,11 @@ type transport struct {
 	// run runs a test, in fake time if the transport needs no network.
 	run func(t *testing.T, test func(*testing.T))
 	// serve starts a stream and connects the client to it.
-	serve func(t testingT, s *Stream, o StreamStart, c *client)
+	serve func(t testingT, s *Stream, o *StreamStart, c *client)
 }
 
 var (
-	overServe = transport{"Serve", false, synctest.Test, func(_ testingT, s *Stream, o StreamStart, c *client) {
+	overServe = transport{"Serve", false, synctest.Test, func(_ testingT, s *Stream, o *StreamStart, c *client) {
 		ctx, cancel := context.WithCancel(context.Background())
 		c.closeConn = cancel
 		go func() {
@@ -60,7 +60,7 @@ var (
 			c.serverClosed()
 		}()
 	}}
-	overSocket = transport{"TakeOver", false, func(t *testing.T, test func(*testing.T)) { test(t) }, func(t testingT, s *Stream, o StreamStart, c *client) {
+	overSocket = transport{"TakeOver", false, func(t *testing.T, test func(*testing.T)) { test(t) }, func(t testingT, s *Stream, o *StreamStart, c *client) {
 		t.Helper()
 		near, far := socketPair(t)
 		c.closeConn = func() { _ = near.Close() }
@@ -69,7 +69,7 @@ var (
 		}
 		go c.readFrom(near)
 	}}
-	overTLS = transport{"TakeOver of TLS", false, func(t *testing.T, test func(*testing.T)) { test(t) }, func(t testingT, s *Stream, o StreamStart, c *client) {
+	overTLS = transport{"TakeOver of TLS", false, func(t *testing.T, test func(*testing.T)) { test(t) }, func(t testingT, s *Stream, o *StreamStart, c *client) {
 		t.Helper()
 		near, far := socketPair(t)
 		c.closeConn = func() { _ = near.Close() }

@@ -78,7 +78,7 @@ func (g *gunzip) close() error {
 func gzipped(plain transport) transport {
 	zipped := plain
 	zipped.name += ", gzip"
-	zipped.serve = func(t testingT, s *Stream, o StreamStart, c *client) {
+	zipped.serve = func(t testingT, s *Stream, o *StreamStart, c *client) {
 		t.Helper()
 		o.Gzip = true
 		c.gunzip = newGunzip()

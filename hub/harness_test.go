@@ -122,8 +122,8 @@ func (s *testHub) leave(id room.SessionID, logID room.LogID, reason room.LeaveRe
 }
 
 // streamStart returns what a stream of a session starts with, as the handlers build it.
-func (s *testHub) streamStart(id room.SessionID, lastID string) StreamStart {
-	start := StreamStart{TokenExpiresAt: time.Now().Add(time.Hour)}
+func (s *testHub) streamStart(id room.SessionID, lastID string) *StreamStart {
+	start := &StreamStart{TokenExpiresAt: time.Now().Add(time.Hour)}
 	if lastID != "" {
 		c, err := ParseCursor(lastID)
 		start.Cursor, start.CursorInvalid = c, err != nil
@@ -144,7 +144,7 @@ func (s *testHub) open(id room.SessionID) *Stream {
 	return stream
 }
 
-func (s *testHub) start(stream *Stream, o StreamStart) *client {
+func (s *testHub) start(stream *Stream, o *StreamStart) *client {
 	s.t.Helper()
 	c := newClient(s.t)
 	s.transport.serve(s.t, stream, o, c)

@@ -29,7 +29,7 @@ type WriteRedirector interface {
 // Serve starts the stream and returns when it has ended. It works over any connection, including
 // HTTP/2 and TLS, but occupies a goroutine and the buffers of net/http. Errors: ErrClosed; a broken
 // connection is not an error.
-func (s *Stream) Serve(ctx context.Context, st StreamStart, c Conn) error {
+func (s *Stream) Serve(ctx context.Context, st *StreamStart, c Conn) error {
 	p := &pipe{stream: s, wake: make(chan struct{}, 1)}
 	if !s.worker.do(func() { s.start(st, p) }) {
 		return s.refuseStart(st)

@@ -21,7 +21,7 @@ const CanTakeOver = true
 // called first, and the function that it returns is called when the socket is closed. tlsConn is
 // the TLS connection above conn, or nil; with it, conn must be a WriteRedirector. Errors:
 // ErrClosed, or an error that says why the socket of conn cannot be used.
-func (s *Stream) TakeOver(st StreamStart, conn net.Conn, tlsConn *tls.Conn) error {
+func (s *Stream) TakeOver(st *StreamStart, conn net.Conn, tlsConn *tls.Conn) error {
 	sock := &socket{stream: s, poller: &s.hub.poller, onClosed: func() {}}
 	if counted, ok := conn.(interface{ HandOver() (done func()) }); ok {
 		sock.onClosed = counted.HandOver()

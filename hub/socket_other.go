@@ -13,7 +13,7 @@ import (
 const CanTakeOver = false
 
 // TakeOver is not supported on this platform.
-func (s *Stream) TakeOver(st StreamStart, conn net.Conn, _ *tls.Conn) error {
+func (s *Stream) TakeOver(st *StreamStart, conn net.Conn, _ *tls.Conn) error {
 	s.worker.do(func() { s.abortStart(st) })
 	return errors.Join(errors.ErrUnsupported, conn.Close())
 }

@@ -81,7 +81,7 @@ func (s *Stream) applyOpened(o room.NewStream) {
 // start starts the stream: it subscribes to the logs of the session, and writes sessionReady, a
 // reset for each log that could not be resumed, and what has happened since the stream was opened.
 // It runs on the worker.
-func (s *Stream) start(st StreamStart, to sink) {
+func (s *Stream) start(st *StreamStart, to sink) {
 	s.sink = to
 	if st.Gzip {
 		s.gzip = &gzipMember{}
@@ -180,7 +180,7 @@ func (s *Stream) writeEndedBefore() {
 
 // subscribeRooms subscribes the stream to the session's rooms. It returns them, and a roomReset for
 // each whose events do not continue at the client's cursor.
-func (s *Stream) subscribeRooms(st StreamStart) (rooms []room.Room, resets []room.Body) {
+func (s *Stream) subscribeRooms(st *StreamStart) (rooms []room.Room, resets []room.Body) {
 	rooms = make([]room.Room, 0, len(st.Presences))
 	for _, p := range st.Presences {
 		rooms = append(rooms, p.Room)
@@ -214,7 +214,7 @@ func (s *Stream) subscribeRooms(st StreamStart) (rooms []room.Room, resets []roo
 // what was delivered to the user's other sessions. It returns an inboxReset if the events do not
 // continue at the client's cursor. The client then gets all stored events that were perhaps not
 // delivered, because an event that is delivered twice is better than one that is lost.
-func (s *Stream) subscribeInbox(st StreamStart) (resets []room.Body) {
+func (s *Stream) subscribeInbox(st *StreamStart) (resets []room.Body) {
 	in := st.Inbox
 	if in.Log == 0 {
 		return nil
@@ -269,13 +269,13 @@ func (s *Stream) Abort() {
 }
 
 // abortStart closes a stream whose connection turned out to be unusable. It runs on the worker.
-func (s *Stream) abortStart(st StreamStart) {
+func (s *Stream) abortStart(st *StreamStart) {
 	s.close()
 	s.passStreamNo(st.StreamNo)
 }
 
 // refuseStart ends a stream that cannot start because the hub is closed.
-func (s *Stream) refuseStart(st StreamStart) error {
+func (s *Stream) refuseStart(st *StreamStart) error {
 	s.hub.opts.OnStreamEnd(s.session, st.StreamNo, time.Now())
 	return ErrClosed
 }

@@ -154,7 +154,7 @@ func TestChangesBetweenOpenAndStart(t *testing.T) {
 				s.store.join(alice, 2)
 				s.store.append(3, 5, "before")
 				stream := s.open(alice)
-				var start StreamStart
+				var start *StreamStart
 				if readFirst {
 					start = s.streamStart(alice, "")
 				}
