@@ -10,7 +10,6 @@ import (
 	"net"
 	"net/http"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -96,7 +95,7 @@ func startJoinBench(b *testing.B, users int) *joinBench {
 		p.events.Store(0)
 		p.bytes.Store(0)
 	}
-	c.logReads = c.metric("parlor_log_reads_total")
+	c.logReads = metric(c.B, c.server, "parlor_log_reads_total")
 	return c
 }
 
@@ -138,7 +137,7 @@ func (c *joinBench) check() joinResult {
 	c.Helper()
 	r := joinResult{
 		runs: 1, users: len(c.users), calls: c.calls, entering: c.entering, delivering: c.delivering,
-		logReads: c.metric("parlor_log_reads_total") - c.logReads,
+		logReads: metric(c.B, c.server, "parlor_log_reads_total") - c.logReads,
 	}
 	for _, p := range c.users {
 		r.events += p.events.Load()
@@ -164,7 +163,7 @@ func (c *joinBench) check() joinResult {
 	for _, p := range []*joiner{c.users[0], c.users[len(c.users)/2], c.users[len(c.users)-1]} {
 		c.checkMembers(p)
 	}
-	if slow := c.metric("parlor_slow_consumers_total"); slow != 0 {
+	if slow := metric(c.B, c.server, "parlor_slow_consumers_total"); slow != 0 {
 		c.Errorf("%v streams were closed as slow consumers", slow)
 	}
 	if log := c.server.logged(); log != "" || c.Failed() {
@@ -247,22 +246,6 @@ func (c *joinBench) await(what string, of func(*joiner) bool) {
 			wait(c.ctx, time.Millisecond)
 		}
 	}
-}
-
-// metric returns one of the server's counters.
-func (c *joinBench) metric(name string) float64 {
-	c.Helper()
-	for line := range strings.Lines(get(c.B, c.server.ops+"/metrics")) {
-		if value, ok := strings.CutPrefix(strings.TrimSpace(line), name+" "); ok {
-			n, err := strconv.ParseFloat(value, 64)
-			if err != nil {
-				c.Fatal(err)
-			}
-			return n
-		}
-	}
-	c.Fatalf("the server has no metric %s", name)
-	return 0
 }
 
 // joiner is a user with a stream. Reading it is cheap, because thousands are read on the same

@@ -310,7 +310,7 @@ func replace(t *testing.T, block, old, instead string) string {
 	return strings.ReplaceAll(block, old, instead)
 }
 
-func write(t *testing.T, folder, name, text string) string {
+func write(t testing.TB, folder, name, text string) string {
 	t.Helper()
 	path := filepath.Join(folder, name)
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
@@ -325,7 +325,7 @@ type certificate struct {
 	trust            *x509.CertPool
 }
 
-func selfSigned(t *testing.T) certificate {
+func selfSigned(t testing.TB) certificate {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

@@ -256,6 +256,22 @@ func TestDevelopmentTokensNeedDevelopmentMode(t *testing.T) {
 	}
 }
 
+// metric returns a metric of a server.
+func metric(t testing.TB, p *process, name string) float64 {
+	t.Helper()
+	for line := range strings.Lines(get(t, p.ops+"/metrics")) {
+		if value, ok := strings.CutPrefix(strings.TrimSpace(line), name+" "); ok {
+			n, err := strconv.ParseFloat(value, 64)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return n
+		}
+	}
+	t.Fatalf("the server has no metric %s", name)
+	return 0
+}
+
 func get(t testing.TB, url string) string {
 	t.Helper()
 	reply, err := http.Get(url)
