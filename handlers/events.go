@@ -1,6 +1,7 @@
 package handlers
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -135,26 +136,33 @@ func (a *api) serveStream(w http.ResponseWriter, r *http.Request, o *openedStrea
 		w.Header().Set("Content-Encoding", "gzip")
 	}
 	c := responseConn{w, http.NewResponseController(w)}
-	if !hub.CanTakeOver || r.ProtoMajor != 1 || r.TLS != nil && !a.TakesTLS {
-		w.WriteHeader(http.StatusOK)
-		a.logStart(r, o.serveReply(r.Context(), c))
-		return
+	if hub.CanTakeOver && r.ProtoMajor == 1 && (r.TLS == nil || a.TakesTLS) {
+		conn, _, err := c.control.Hijack()
+		if err == nil {
+			o.start.Head = replyHead(w.Header())
+			a.logStart(r, o.takeOver(conn))
+			return
+		}
+		if !errors.Is(err, http.ErrNotSupported) {
+			o.release()
+			o.stream.Abort()
+			a.logStart(r, fmt.Errorf("hijack: %w", err))
+			return
+		}
 	}
-	// Without chunked encoding the body ends with the connection, and the hub can write bare
-	// events.
-	w.Header().Set("Transfer-Encoding", "identity")
 	w.WriteHeader(http.StatusOK)
-	taken, _, err := c.control.Hijack()
-	switch {
-	case err == nil:
-		err = o.takeOver(taken)
-	case errors.Is(err, http.ErrNotSupported):
-		err = o.serveReply(r.Context(), c)
-	default:
-		o.release()
-		o.stream.Abort()
-	}
-	a.logStart(r, err)
+	a.logStart(r, o.serveReply(r.Context(), c))
+}
+
+// replyHead returns the head of a reply over HTTP/1.1. Its body ends with the connection, so that
+// the hub can write bare events.
+func replyHead(h http.Header) []byte {
+	b := append(make([]byte, 0, 1<<10), "HTTP/1.1 200 OK\r\nConnection: close\r\nDate: "...)
+	b = append(time.Now().UTC().AppendFormat(b, http.TimeFormat), "\r\n"...)
+	head := bytes.NewBuffer(b)
+	_ = h.Write(head) // a bytes.Buffer takes everything
+	head.WriteString("\r\n")
+	return head.Bytes()
 }
 
 // logStart logs that a stream could not start, unless err is nil.

@@ -1,11 +1,13 @@
 package handlers
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
+	"net"
 	"net/http"
 	"net/url"
 	"runtime/debug"
@@ -84,7 +86,7 @@ func (a *api) logReply(r *http.Request, seen *statusWriter, id string, took time
 	}
 }
 
-// statusWriter records the status of a reply. http.ResponseController reaches the other methods of
+// statusWriter records the status of a reply. http.ResponseController reaches most other methods of
 // the ResponseWriter through Unwrap.
 type statusWriter struct {
 	http.ResponseWriter
@@ -104,6 +106,15 @@ func (w *statusWriter) Write(b []byte) (int, error) {
 		w.status = http.StatusOK
 	}
 	return w.ResponseWriter.Write(b)
+}
+
+// Hijack takes over the connection. Only streams do that, and their status is 200.
+func (w *statusWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	conn, buffered, err := http.NewResponseController(w.ResponseWriter).Hijack()
+	if err == nil {
+		w.status = http.StatusOK
+	}
+	return conn, buffered, err
 }
 
 func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }

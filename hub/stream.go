@@ -253,12 +253,12 @@ func (s *Stream) share(f *Frame, from, to int) {
 	s.worker.shared = appendSpan(s.worker.shared, span{from, to, log})
 }
 
-// write hands bytes to the sink and stores those that it does not take in unsent. It reports false
+// write writes events. It reports false if the stream is closed because of an error.
+func (s *Stream) write(b []byte) bool { return s.output(s.compress(b)) }
+
+// output hands bytes to the sink and stores those that it does not take in unsent. It reports false
 // if the stream is closed because of an error.
-func (s *Stream) write(b []byte) bool {
-	if s.gzip != nil {
-		b = s.compress(b)
-	}
+func (s *Stream) output(b []byte) bool {
 	n, err := s.sink.write(b)
 	if err != nil {
 		s.close()
@@ -273,9 +273,12 @@ func (s *Stream) write(b []byte) bool {
 	return true
 }
 
-// compress returns a write as it is in a compressed stream. A stream that is closing writes nothing
-// after its last event.
+// compress returns events as they are written, which is compressed if the stream is. A stream that
+// is closing writes nothing after its last event.
 func (s *Stream) compress(b []byte) []byte {
+	if s.gzip == nil {
+		return b
+	}
 	w := s.worker
 	w.compressed = s.gzip.appendTo(w.compressed[:0], b, w.shared, w.compressor)
 	if s.closing {

@@ -20,6 +20,9 @@ type StreamStart struct {
 	// Missed returns what the client may have missed that was not stored. It is called once the
 	// stream has subscribed, so that nothing is missed in between. It may be nil.
 	Missed func(context.Context) ([]room.Body, error)
+	// Head is the head of the HTTP reply if the hub has to write it, in one write with the first
+	// events. It is not compressed.
+	Head []byte
 	// Gzip compresses the stream.
 	Gzip bool
 	// RequestID is the ID of the request that opened the stream, for log lines.
@@ -87,7 +90,7 @@ func (s *Stream) start(st *StreamStart, to sink) {
 		s.gzip = &gzipMember{}
 	}
 	if s.closing {
-		s.writeEndedBefore()
+		s.writeEndedBefore(st.Head)
 		to.close()
 		s.passStreamNo(st.StreamNo)
 		return
@@ -119,7 +122,7 @@ func (s *Stream) start(st *StreamStart, to sink) {
 	for _, l := range st.Left { // the rooms of the client's cursor that the session is no longer in
 		first = append(first, l.StateChange())
 	}
-	if !s.writeFirst(first) {
+	if !s.writeFirst(st.Head, first) {
 		return
 	}
 	for _, apply := range s.beforeStart {
@@ -157,25 +160,25 @@ func (s *Stream) deliverMissed(ctx context.Context, missed func(context.Context)
 // writeFirst writes the first events of the stream, all at once: the id of sessionReady already says
 // what those after it explain, so a client must not get it without them. It reports false if the
 // stream is closed because of an error.
-func (s *Stream) writeFirst(first []room.Body) bool {
+func (s *Stream) writeFirst(head []byte, first []room.Body) bool {
 	buf := append(s.worker.buf[:0], streamHead(s.hub.opts.Retry)...)
 	for _, b := range first {
 		buf = s.appendFrame(buf, encodeBody(b))
 	}
 	s.worker.buf = buf
-	return s.write(buf)
+	return s.output(append(head, s.compress(buf)...))
 }
 
 // writeEndedBefore writes to a stream that ended before it started: only the event that says why.
 // Without it, the client of a stream that was superseded would reconnect, and supersede the newer
 // one. The event has no id, because the stream has no cursor; the client keeps its own.
-func (s *Stream) writeEndedBefore() {
+func (s *Stream) writeEndedBefore(head []byte) {
 	buf := append(s.worker.buf[:0], streamHead(s.hub.opts.Retry)...)
 	if s.endedBefore != nil {
 		buf = append(buf, encodeBody(s.endedBefore).data...)
 	}
 	s.worker.buf = buf
-	s.write(buf)
+	s.output(append(head, s.compress(buf)...))
 }
 
 // subscribeRooms subscribes the stream to the session's rooms. It returns them, and a roomReset for

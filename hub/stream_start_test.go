@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -238,6 +239,47 @@ func TestSupersededBeforeItsStart(t *testing.T) {
 				s.awaitDetached(alice, 2)
 			})
 		})
+	}
+}
+
+// recordingSink is a connection that takes everything.
+type recordingSink struct{ bytes.Buffer }
+
+func (r *recordingSink) write(b []byte) (int, error) { return r.Write(b) }
+
+func (r *recordingSink) close() {}
+
+// TestHeadPrecedesFirstEvents checks that the head of the reply and the first events are one write,
+// of which only the events are compressed, also if the stream ended before it started.
+func TestHeadPrecedesFirstEvents(t *testing.T) {
+	for _, compressed := range []bool{false, true} {
+		for _, ended := range []bool{false, true} {
+			t.Run(fmt.Sprintf("gzip: %t, ended: %t", compressed, ended), func(t *testing.T) {
+				t.Parallel()
+				s := newTestHub(t, overServe, Options{})
+				stream, start := s.open(alice), s.streamStart(alice, "")
+				start.Head, start.Gzip = []byte("HTTP/1.1 200 OK\r\n\r\n"), compressed
+				if ended {
+					s.open(alice).Abort()
+				}
+				var sink recordingSink
+				started := make(chan struct{})
+				stream.worker.do(func() {
+					stream.start(start, &sink)
+					close(started)
+				})
+				<-started
+				events, found := bytes.CutPrefix(sink.Bytes(), start.Head)
+				if compressed {
+					g := newGunzip()
+					defer g.stop()
+					events = g.write(events)
+				}
+				if !found || !bytes.HasPrefix(events, []byte("retry: ")) || ended != bytes.Contains(events, []byte("superseded")) {
+					t.Errorf("the stream begins with %q, then %q", sink.Bytes(), events)
+				}
+			})
+		}
 	}
 }
 
