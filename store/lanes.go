@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -56,6 +57,9 @@ type appender struct {
 	// has work. close signals both.
 	wakeFirst, wakeSecond *sync.Cond
 	splitting             bool // the second lane is at work
+	crowd                 crowd
+	// gathering is the number of messages that the first lane waits for; 0 unless it gathers.
+	gathering int
 	closed                bool // close has been called
 }
 
@@ -102,11 +106,17 @@ func (a *appender) close() {
 func (a *appender) append(ctx context.Context, item *appendItem) (room.Message, error) {
 	item.done = make(chan struct{})
 	queue := maphash.String(a.seed, string(item.send.Room)) % uint64(len(a.queues))
+	a.crowd.callers.Add(1)
+	defer a.crowd.callers.Add(-1)
+	now := time.Now()
 	a.mu.Lock()
+	a.crowd.record(now)
 	switch stalled := a.stalled[item.send.Room]; {
 	case stalled == nil:
 		a.queues[queue] = append(a.queues[queue], item)
-		a.wakeFirst.Signal()
+		if a.queued() >= a.gathering {
+			a.wakeFirst.Signal()
+		}
 	case len(stalled.queue) < maxStalled:
 		a.queueStalled(stalled, item)
 	default:
@@ -124,20 +134,49 @@ func (a *appender) append(ctx context.Context, item *appendItem) (room.Message, 
 	}
 }
 
+// queued returns the number of messages that wait for a lane. The caller holds mu.
+func (a *appender) queued() int { return len(a.queues[0]) + len(a.queues[1]) }
+
+// worthGathering returns the number of messages that the first lane should wait for before it
+// commits the waiting ones; 0 if it should not wait. The caller holds mu.
+func (a *appender) worthGathering() int {
+	want := min(a.crowd.half(), maxGather)
+	if n := a.queued(); n == 0 || n >= want || a.closed {
+		return 0
+	}
+	return want
+}
+
+// gather waits until enough messages wait, or gatherTime has passed. The caller holds mu, which is
+// released meanwhile.
+func (a *appender) gather() {
+	a.gathering = a.worthGathering()
+	if a.gathering == 0 {
+		return
+	}
+	// If the timer of an earlier call ends this one, a batch is smaller than it could be.
+	timer := time.AfterFunc(gatherTime, func() {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		a.gathering = 0
+		a.wakeFirst.Signal()
+	})
+	defer timer.Stop()
+	for a.queued() < a.gathering && !a.closed {
+		a.wakeFirst.Wait()
+	}
+	a.gathering = 0
+}
+
 // runFirst runs the first lane, which works whenever a message waits.
 func (a *appender) runFirst(l *lane) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for {
 		var b batch
-		a.queues[0] = b.take(a.queues[0])
-		switch {
-		case a.splitting:
-		case len(a.queues[1]) < minSplit:
-			a.queues[1] = b.take(a.queues[1])
-		default:
-			a.splitting = true
-			a.wakeSecond.Signal()
+		if len(l.stored) == 0 || a.worthGathering() == 0 { // otherwise they are published first
+			a.gather()
+			a.takeFirst(&b)
 		}
 		switch {
 		case l.work(b.items):
@@ -146,6 +185,19 @@ func (a *appender) runFirst(l *lane) {
 		default:
 			a.wakeFirst.Wait()
 		}
+	}
+}
+
+// takeFirst moves messages into a batch of the first lane. The caller holds mu.
+func (a *appender) takeFirst(b *batch) {
+	a.queues[0] = b.take(a.queues[0])
+	switch {
+	case a.splitting:
+	case len(a.queues[1]) < minSplit:
+		a.queues[1] = b.take(a.queues[1])
+	default:
+		a.splitting = true
+		a.wakeSecond.Signal()
 	}
 }
 
