@@ -50,13 +50,14 @@ func (n *Node) listen(ctx context.Context) {
 }
 
 // setListening records whether the carrier listens. At each change, packets of others may have been
-// missed, and what was sent over a lost connection too.
+// missed, and what was sent over a lost connection too. A node that is alone has missed nothing: if
+// others have just started, they count as unheard when it finds them.
 func (n *Node) setListening(listening bool) {
 	n.mu.Lock()
 	changed := n.listening != listening
 	n.listening, n.missed = listening, n.missed || changed
 	n.mu.Unlock()
-	if changed {
+	if changed && !n.alone.Load() {
 		n.doubt()
 	}
 }
