@@ -60,7 +60,7 @@ type appender struct {
 	crowd                 crowd
 	// gathering is the number of messages that the first lane waits for; 0 unless it gathers.
 	gathering int
-	closed                bool // close has been called
+	closed    bool // close has been called
 }
 
 // roomSender is a session in a room, or all admins if session is empty.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 
 	"parlor/room"
 )
@@ -163,6 +164,9 @@ const proveDelivered = `
 	)
 	UPDATE inboxes i SET delivered_seq = greatest(i.delivered_seq, p.seq) FROM locked p WHERE i.log = p.log`
 
+// uuids is a parameter of type uuid[]. pgx would encode a slice of strings by reflection.
+type uuids = pgtype.FlatArray[pgtype.UUID]
+
 // openStreams runs the statements that open the streams of a batch, in one transaction and one round
 // trip. A stream keeps the number 0 if its session has ended, if it is locked and the lock clause
 // skips it, or if the batch has another stream of the session.
@@ -172,18 +176,21 @@ func (s *Store) openStreams(ctx context.Context, batch []*pendingStream, lockCla
 	}
 	var (
 		b           pgx.Batch
-		ids         = make([]room.SessionID, len(batch))
+		ids         = make(uuids, len(batch))
 		of          = make(map[room.SessionID]*pendingStream, len(batch))
-		readers     []room.SessionID // of the positions
+		readers     uuids // of the positions
 		logs        []room.LogID
 		seqs        []room.Seq
 		lastStarted room.PresenceID
 	)
 	for i, p := range batch {
-		ids[i], of[p.session] = p.session, p
+		if err := ids[i].Scan(string(p.session)); err != nil {
+			return err
+		}
+		of[p.session] = p
 		p.opened.StreamNo, p.opened.Presences, p.opened.Left = 0, nil, nil // an earlier try may have set them
 		for _, at := range p.cursor {
-			readers, logs, seqs = append(readers, p.session), append(logs, at.Log), append(seqs, at.Seq)
+			readers, logs, seqs = append(readers, ids[i]), append(logs, at.Log), append(seqs, at.Seq)
 		}
 	}
 	b.Queue(fmt.Sprintf(openSessions, lockClause), ids, s.nodeID).Query(func(rows pgx.Rows) error {
