@@ -53,7 +53,7 @@ const (
 // the timeouts are not replaced.
 const idleVariable = "PARLOR_TEST_IDLE"
 
-// TestProxies sends streams, uploads and awkward paths through every proxy block of
+// TestProxies sends compressed streams, uploads and awkward paths through every proxy block of
 // docs/operations.md.
 func TestProxies(t *testing.T) {
 	t.Parallel()
@@ -84,8 +84,8 @@ func TestProxies(t *testing.T) {
 			for _, version := range []int{2, 1} {
 				c := site.login(ctx, fmt.Sprint(site.name, "-", version), version)
 				stream := site.open(ctx, c, c.streamURL)
-				if stream.ProtoMajor != version {
-					t.Errorf("%s: the stream uses %s", c.user, stream.Proto)
+				if stream.ProtoMajor != version || !stream.Uncompressed { // net/http asked for gzip
+					t.Errorf("%s: the stream uses %s, compressed: %t", c.user, stream.Proto, stream.Uncompressed)
 				}
 				reading.Go(func() { site.checkIdleStream(ctx, idle, c, stream) })
 			}
