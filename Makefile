@@ -42,14 +42,14 @@ test: test/web test/go test/browser ## Run all tests
 
 .PHONY: test/fast
 test/fast: web ## Run the Go tests and the web unit tests, without the slowest tests and the race detector, in a minute
-	@scripts/setup.sh postgres nginx haproxy caddy pgbouncer python3
+	@scripts/setup.sh postgres nginx haproxy caddy pgbouncer python3 ip
 	cd web && npm test
 	scripts/gotest.sh -skip '^Test(Model|EveryCallInEveryState|ManyClients|Chaos|Bench|Floor|Table$$)' ./...
 	cd clients/go && go vet ./... && go test ./...
 
 .PHONY: test/go
 test/go: web ## Vet the Go packages and run their tests under the race detector
-	@scripts/setup.sh postgres cc nginx haproxy caddy pgbouncer python3
+	@scripts/setup.sh postgres cc nginx haproxy caddy pgbouncer python3 ip
 	CGO_ENABLED=1 go vet ./...
 	CGO_ENABLED=1 scripts/gotest.sh -race ./...
 	cd clients/go && CGO_ENABLED=1 go vet ./... && CGO_ENABLED=1 go test -race ./...
@@ -72,7 +72,7 @@ test/proxies: web ## Test that idle streams survive the timeouts of nginx, hapro
 
 .PHONY: chaos
 chaos: web ## Kill and freeze one and three servers and their database under load for SECONDS (120) each; SEED=N repeats a run
-	@scripts/setup.sh postgres
+	@scripts/setup.sh postgres ip
 	CHAOS_SECONDS=$(SECONDS) CHAOS_SEED=$(SEED) go test -count=1 -timeout 0 -parallel 1 -v -run '^TestChaos$$' ./cmd/parlor
 
 .PHONY: stress

@@ -14,6 +14,7 @@
 #   caddy      the same
 #   pgbouncer  the connection pooler, for a test; its service stays off
 #   python3    Python 3, for a test of the examples in docs/tokens.md
+#   ip         iproute2, for tests of servers in networks of their own; nothing outside of Linux
 #
 # It prints one line per action, and is silent and fast if nothing is missing.
 set -eu
@@ -24,7 +25,7 @@ cd "$(dirname "$0")/.."
 readonly LOCAL_NODE=.tools
 readonly LOCAL_NODE_VERSION=22.23.3
 readonly LOCAL_NPM_VERSION=10.9.9
-readonly KNOWN="postgres, node, cc, chromium, nginx, haproxy, caddy, pgbouncer, python3"
+readonly KNOWN="postgres, node, cc, chromium, nginx, haproxy, caddy, pgbouncer, python3, ip"
 readonly DEBIAN_CLUSTERS=/etc/postgresql-common/createcluster.d/parlor.conf
 
 PATH=$PWD/$LOCAL_NODE/node_modules/.bin:$PATH
@@ -53,7 +54,7 @@ main() {
 
 known() {
 	case $1 in
-	postgres | node | cc | chromium | nginx | haproxy | caddy | pgbouncer | python3) ;;
+	postgres | node | cc | chromium | nginx | haproxy | caddy | pgbouncer | python3 | ip) ;;
 	*) fail "unknown name $1: use $KNOWN" ;;
 	esac
 }
@@ -68,6 +69,7 @@ by_hand() {
 	haproxy) echo "install HAProxy 2.4 or newer, https://www.haproxy.org/#down" ;;
 	pgbouncer) echo "install PgBouncer, https://www.pgbouncer.org/install.html" ;;
 	python3) echo "install Python 3, https://www.python.org/downloads" ;;
+	ip) echo "install iproute2, https://wiki.linuxfoundation.org/networking/iproute2" ;;
 	caddy) echo "install Caddy 2.6 or newer, https://caddyserver.com/docs/install" ;;
 	esac
 }
@@ -120,6 +122,12 @@ find_pgbouncer() { first_program pgbouncer /usr/sbin/pgbouncer /usr/local/sbin/p
 find_haproxy() { first_program haproxy /usr/sbin/haproxy /usr/local/sbin/haproxy; }
 find_caddy() { first_program caddy; }
 find_python3() { first_program python3; }
+
+# The ip of BusyBox has no -batch.
+find_ip() {
+	[ "$(uname -s)" = Linux ] || return 0
+	ip=$(first_program ip /usr/sbin/ip /sbin/ip) && "$ip" -V 2>/dev/null | grep -q iproute2 && echo "$ip"
+}
 
 # first_program prints the path of the first of its arguments that is an executable program.
 first_program() {
@@ -214,6 +222,13 @@ install_pgbouncer() { without_service pgbouncer; }
 install_haproxy() { without_service haproxy; }
 install_caddy() { without_service caddy; }
 install_python3() { packages python3; }
+
+install_ip() {
+	case $manager in
+	dnf) packages iproute ;;
+	*) packages iproute2 ;;
+	esac
+}
 
 # without_service installs a server and keeps its service stopped and disabled: the tests start the
 # program themselves, and nobody expects a web server on port 80. Only Debian's packages start and

@@ -16,12 +16,18 @@ const natsUser, natsPassword = "parlor", "nats-password-that-is-secret"
 type natsBus struct {
 	t      *testing.T
 	server *server.Server
+	host   string
 	port   int
 }
 
 func startNATS(t *testing.T) *natsBus {
 	t.Helper()
-	b := &natsBus{t: t, port: server.RANDOM_PORT}
+	return startNATSAt(t, "127.0.0.1")
+}
+
+func startNATSAt(t *testing.T, host string) *natsBus {
+	t.Helper()
+	b := &natsBus{t: t, host: host, port: server.RANDOM_PORT}
 	b.start()
 	b.port = b.server.Addr().(*net.TCPAddr).Port
 	return b
@@ -30,7 +36,7 @@ func startNATS(t *testing.T) *natsBus {
 func (b *natsBus) start() {
 	b.t.Helper()
 	b.server = clustertest.StartNATS(b.t, func(o *server.Options) {
-		o.Port, o.Username, o.Password = b.port, natsUser, natsPassword
+		o.Host, o.Port, o.Username, o.Password = b.host, b.port, natsUser, natsPassword
 	})
 }
 

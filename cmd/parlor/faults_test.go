@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/url"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -15,9 +16,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 
-	"parlor/cluster/clustertest"
 	"parlor/localpg"
 	"parlor/store/storetest"
 )
@@ -35,8 +34,6 @@ type faultInjector struct {
 	// shared is the database of several servers, which the test runs. It is nil if the only server
 	// runs its own.
 	shared *localpg.Server
-	// networks are those between the servers and the shared database.
-	networks []*clustertest.Relay
 	// nats connects several servers. If it is nil, the database does.
 	nats   *natsBus
 	began  time.Time
@@ -111,7 +108,24 @@ var quickFaults = []fault{
 		return ""
 	},
 	func(m *faultInjector) string { return m.stopDatabase(m.pause(3 * time.Second)) },
-	func(m *faultInjector) string { return m.cutOff(m.pause(3 * time.Second)) },
+	func(m *faultInjector) string { return m.cutOff(m.pause(3*time.Second), both, postgresPeer) },
+	func(m *faultInjector) string { return m.cutOff(m.pause(3*time.Second), sent, postgresPeer) },
+	func(m *faultInjector) string { return m.cutOff(m.pause(3*time.Second), received, postgresPeer) },
+	func(m *faultInjector) string { return m.cutOff(m.pause(3*time.Second), m.anyDirection(), natsPeer) },
+	func(m *faultInjector) string { return m.cutOff(m.pause(3*time.Second), both, postgresPeer, natsPeer) },
+	func(m *faultInjector) string { return m.cutOff(m.pause(3*time.Second), both, allPeers...) },
+	func(m *faultInjector) string {
+		network := m.server.network
+		if network == nil {
+			return ""
+		}
+		network.lose(both, allPeers...) // nobody hears of the end of the server
+		m.server.signal(syscall.SIGKILL)
+		wait(m.ctx, m.pause(3*time.Second))
+		network.mend()
+		m.restart()
+		return "killed the server while it was cut off"
+	},
 	func(m *faultInjector) string {
 		postgres := postgresOf(m.data)
 		_ = m.server.cmd.Process.Signal(syscall.SIGKILL)
@@ -131,7 +145,9 @@ var slowFaults = []fault{
 	func(m *faultInjector) string {
 		return "froze the server for " + m.freeze(20*time.Second, m.server.cmd.Process.Pid)
 	},
-	func(m *faultInjector) string { return m.cutOff(20 * time.Second) },
+	func(m *faultInjector) string { return m.cutOff(20*time.Second, both, postgresPeer, natsPeer) },
+	func(m *faultInjector) string { return m.cutOff(20*time.Second, m.anyDirection(), postgresPeer) },
+	func(m *faultInjector) string { return m.cutOff(20*time.Second, both, allPeers...) },
 	func(m *faultInjector) string { return m.stopDatabase(time.Minute) },
 	func(m *faultInjector) string {
 		if m.shared != nil {
@@ -196,16 +212,24 @@ func (m *faultInjector) cutBus(condition string) (n int) {
 	return n
 }
 
-// cutOff cuts the server off from the shared database, as a broken network does.
-func (m *faultInjector) cutOff(d time.Duration) string {
-	if m.shared == nil {
+// cutOff makes the network of the server lose what it exchanges with peers, or one direction of it.
+func (m *faultInjector) cutOff(d time.Duration, way direction, peers ...peer) string {
+	if m.nats == nil {
+		peers = slices.DeleteFunc(slices.Clone(peers), func(p peer) bool { return p == natsPeer })
+	}
+	network := m.server.network
+	if network == nil || len(peers) == 0 {
 		return ""
 	}
-	network := m.networks[slices.Index(m.servers, m.server)]
-	network.Silence()
+	network.lose(way, peers...)
 	wait(m.ctx, d)
-	network.Speak()
-	return fmt.Sprintf("cut the server off from PostgreSQL for %s", d.Round(time.Millisecond))
+	network.mend()
+	return fmt.Sprintf("lost %s %s for %s", way, namesOf(peers), d.Round(time.Millisecond))
+}
+
+// anyDirection returns a random direction.
+func (m *faultInjector) anyDirection() direction {
+	return []direction{sent, received, both}[m.random.IntN(3)]
 }
 
 // stopDatabase stops the shared database for a time.
@@ -227,41 +251,39 @@ func (m *faultInjector) start(servers int, nats bool) {
 	m.t.Helper()
 	m.data = storetest.Folder(m.t)
 	env := []string{"PARLOR_SECRET=" + string(goodSecret)}
-	if servers > 1 {
-		m.startDatabase()
-		m.t.Cleanup(func() {
-			if err := m.shared.Stop(); err != nil {
-				m.t.Error(err)
-			}
-		})
-		env = sharedEnv(m.t, m.shared.URL())
+	if servers == 1 {
+		m.servers = []*process{startParlorWith(m.t, m.data, env, m.args...)}
+		return
 	}
+	if hasNamespaces {
+		openNetworks(m.t)
+	}
+	m.startDatabase()
+	m.t.Cleanup(func() {
+		if err := m.shared.Stop(); err != nil {
+			m.t.Error(err)
+		}
+	})
+	url, host := m.shared.URL(), "127.0.0.1"
+	if hasNamespaces {
+		url, host = "postgres://parlor@"+postgresPeer.address()+"/parlor?sslmode=disable", natsPeer.address()
+	}
+	env = sharedEnv(m.t, url)
 	if nats {
-		m.nats = startNATS(m.t)
+		m.nats = startNATSAt(m.t, host)
 		env = append(env, m.nats.env()...)
 	}
-	data := m.data
-	for range servers {
-		if servers > 1 {
-			env = append(slices.Clone(env), "DATABASE_URL="+m.addNetwork())
+	for i := range servers {
+		p := &process{env: env, data: storetest.Folder(m.t), url: "http://" + freeAddress(m.t), ops: "http://" + freeAddress(m.t)}
+		if hasNamespaces {
+			p.network = addNetwork(m.t, i)
+			address := p.network.address(clientsPeer)
+			p.url, p.ops = "http://"+address+":8080", "http://"+address+":9090"
 		}
-		m.servers = append(m.servers, startParlorWith(m.t, data, env, m.args...))
-		data = storetest.Folder(m.t)
+		p.start(m.t, m.args...)
+		m.t.Cleanup(func() { p.signal(syscall.SIGTERM) })
+		m.servers = append(m.servers, p)
 	}
-}
-
-// addNetwork adds a network between a server and the shared database, and returns the URL of the
-// database in it.
-func (m *faultInjector) addNetwork() string {
-	m.t.Helper()
-	database, err := pgx.ParseConfig(m.shared.URL())
-	if err != nil {
-		m.t.Fatal(err)
-	}
-	network, address := pgconn.NetworkAddress(database.Host, database.Port)
-	relay := clustertest.StartRelay(m.t, network, address)
-	m.networks = append(m.networks, relay)
-	return fmt.Sprintf("postgres://%s@%s/%s?sslmode=disable", database.User, relay.Address, database.Database)
 }
 
 // logFailure writes what is left of the members that were removed, and the ends of the logs of all
@@ -283,8 +305,17 @@ func (m *faultInjector) logFailure() {
 // startDatabase starts the shared database.
 func (m *faultInjector) startDatabase() {
 	m.t.Helper()
+	settings := map[string]string{"fsync": "off"}
+	if hasNamespaces {
+		settings["listen_addresses"] = postgresPeer.address()
+		settings["hba_file"] = filepath.Join(m.data, "access")
+		// PostgreSQL may run as another user, who has to read the file.
+		if err := os.WriteFile(settings["hba_file"], []byte("local all all trust\nhost all all 192.0.2.0/24 trust\n"), 0o644); err != nil {
+			m.t.Fatal(err)
+		}
+	}
 	var err error
-	m.shared, err = localpg.Start(m.ctx, localpg.Options{Dir: filepath.Join(m.data, "postgres"), Settings: map[string]string{"fsync": "off"}})
+	m.shared, err = localpg.Start(m.ctx, localpg.Options{Dir: filepath.Join(m.data, "postgres"), Settings: settings})
 	if err != nil {
 		m.t.Fatal(err)
 	}

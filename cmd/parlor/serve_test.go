@@ -32,6 +32,7 @@ type process struct {
 	log  *os.File
 	// openFiles limits its open files. 0 means the limit of the test.
 	openFiles int
+	network   *network      // of the process; nil if it is that of the test
 	done      chan struct{} // closed when the process has ended
 }
 
@@ -61,6 +62,9 @@ func (p *process) start(t testing.TB, args ...string) {
 	p.cmd = exec.Command(os.Args[0], args...)
 	if p.openFiles > 0 {
 		p.cmd = exec.Command("/bin/sh", append([]string{"-c", fmt.Sprintf(`ulimit -n %d && exec "$0" "$@"`, p.openFiles), os.Args[0]}, args...)...)
+	}
+	if p.network != nil {
+		p.cmd = p.network.namespace.command(os.Args[0], args...)
 	}
 	p.cmd.Env = append([]string{asProgram + "=1", "PATH=" + os.Getenv("PATH"), "TMPDIR=" + os.TempDir(), "PARLOR_DRAIN=0s"}, p.env...) // the last value of a variable wins
 	var err error
