@@ -15,6 +15,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"parlor/room"
+	"parlor/tcp"
 )
 
 const (
@@ -317,11 +318,12 @@ func (c *NATS) Close() {
 	}
 }
 
-// contextDialer dials until its context ends.
+// contextDialer dials until its context ends, or for at most natsConnect.
 type contextDialer struct{ ctx context.Context }
 
 // Dial implements nats.CustomDialer.
 func (d contextDialer) Dial(network, address string) (net.Conn, error) {
-	dialer := net.Dialer{Timeout: natsConnect}
-	return dialer.DialContext(d.ctx, network, address)
+	ctx, cancel := context.WithTimeout(d.ctx, natsConnect)
+	defer cancel()
+	return tcp.Dial(ctx, network, address)
 }

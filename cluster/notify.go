@@ -8,6 +8,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"parlor/tcp"
 )
 
 // channel is the notification channel of the nodes. Each database has channels of its own.
@@ -38,7 +40,7 @@ func NewNotify(url string) (*Notify, error) {
 	}
 	config := pool.ConnConfig
 	config.RuntimeParams["application_name"] = "parlor bus"
-	config.ConnectTimeout = sendTimeout
+	config.ConnectTimeout, config.DialFunc = sendTimeout, tcp.Dial
 	return &Notify{config: config, silence: unheardAfter}, nil
 }
 
@@ -120,6 +122,10 @@ func (c *Notify) connect(ctx context.Context) (*pgx.Conn, error) {
 	conn, err := pgx.ConnectConfig(ctx, c.config)
 	if err != nil {
 		return nil, fmt.Errorf("connect to the database: %w", err)
+	}
+	if _, err := conn.Exec(ctx, tcp.PostgresSettings); err != nil {
+		c.disconnect(conn)
+		return nil, fmt.Errorf("set up the connection: %w", err)
 	}
 	return conn, nil
 }

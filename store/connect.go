@@ -12,6 +12,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"parlor/tcp"
 )
 
 const (
@@ -76,16 +78,10 @@ func sessionSettings(lockTimeout time.Duration) string {
 		{"lock_timeout", milliseconds(lockTimeout)},
 		{"statement_timeout", milliseconds(statementTimeout)},
 		{"idle_in_transaction_session_timeout", milliseconds(idleInTransactionTimeout)},
-		// PostgreSQL notices within 15 seconds that the machine of a node is gone, and frees its
-		// connections. These settings have no effect on a Unix socket.
-		{"tcp_keepalives_idle", "5"},
-		{"tcp_keepalives_interval", "5"},
-		{"tcp_keepalives_count", "2"},
-		{"tcp_user_timeout", milliseconds(15 * time.Second)},
 	} {
 		fmt.Fprintf(&b, "SET %s = '%s'; ", setting.name, setting.value)
 	}
-	return b.String()
+	return b.String() + tcp.PostgresSettings
 }
 
 func milliseconds(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
@@ -99,6 +95,11 @@ func connConfig(url, name string) (*pgx.ConnConfig, error) {
 		return nil, fmt.Errorf("database URL: %w", err)
 	}
 	config.ConnConfig.ConnectTimeout = connectTimeout
+	config.ConnConfig.DialFunc = tcp.Dial
+	config.ConnConfig.AfterConnect = func(ctx context.Context, conn *pgconn.PgConn) error {
+		_, err := conn.Exec(ctx, tcp.PostgresSettings).ReadAll()
+		return err
+	}
 	if params := config.ConnConfig.RuntimeParams; params["application_name"] == "" {
 		params["application_name"] = name
 	}
@@ -120,6 +121,7 @@ func newPools(
 	}
 	config.AfterConnect = check
 	config.ConnConfig.ConnectTimeout = connectTimeout
+	config.ConnConfig.DialFunc = tcp.Dial
 	config.ConnConfig.Tracer = tracer
 	if params := config.ConnConfig.RuntimeParams; params["application_name"] == "" {
 		params["application_name"] = "parlor " + nodeID // PgBouncer accepts this startup parameter

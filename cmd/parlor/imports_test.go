@@ -52,9 +52,14 @@ var importRules = []importRule{
 	},
 	{
 		pkg:  "parlor/cluster",
-		ours: []string{"parlor/hub", "parlor/room"}, libraries: []string{"github.com/jackc/pgx/v5", "github.com/nats-io/nats.go"}, standard: anything,
+		ours: []string{"parlor/hub", "parlor/room", "parlor/tcp"}, libraries: []string{"github.com/jackc/pgx/v5", "github.com/nats-io/nats.go"}, standard: anything,
 		never: []string{"net/http", "database/sql"},
 		why:   "a node carries changes between hubs; what it must know of the database it asks through an interface",
+	},
+	{
+		pkg:  "parlor/tcp",
+		ours: none, libraries: []string{"golang.org/x/sys"}, standard: anything,
+		why: "connections end by the same rules, whatever they are for",
 	},
 	{
 		pkg:  "parlor/bench",
@@ -88,7 +93,7 @@ var importRules = []importRule{
 	},
 	{
 		pkg:  "parlor/store",
-		ours: []string{"parlor/room", "parlor/migrations"}, libraries: anything, standard: anything,
+		ours: []string{"parlor/room", "parlor/migrations", "parlor/tcp"}, libraries: anything, standard: anything,
 		never: []string{"net/http"},
 		why:   "the store applies the rules in the database for requests and timers alike; its callers notify others",
 	},
@@ -164,6 +169,7 @@ func TestImportRulesReject(t *testing.T) {
 		{"parlor/hub", "parlor/handlers"},
 		{"parlor/hub", "net/http"},
 		{"parlor/hub", "golang.org/x/sync/singleflight"},
+		{"parlor/tcp", "parlor/room"},
 		{"parlor/bench", "parlor/handlers"},
 		{"parlor/bench", "parlor/hub"},
 		{"parlor/bench", "github.com/jackc/pgx/v5"},

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net"
 	"time"
+
+	"parlor/tcp"
 )
 
 // A peer that lost its network, such as a phone in a tunnel, acknowledges nothing. TCP would
@@ -56,8 +58,5 @@ func setUnackedTimeout(ctx context.Context, unacked time.Duration) error {
 	if err != nil {
 		return fmt.Errorf("set TCP_USER_TIMEOUT: %w", err)
 	}
-	if err := limitUnacked(socket, unacked); err != nil {
-		return fmt.Errorf("set TCP_USER_TIMEOUT: %w", err)
-	}
-	return nil
+	return tcp.LimitUnacked(socket, unacked)
 }

@@ -3,26 +3,22 @@ package main
 import (
 	"errors"
 	"syscall"
-	"time"
 
 	"golang.org/x/sys/unix"
+
+	"parlor/tcp"
 )
 
 // limitSending limits how long sent data may stay unacknowledged before the connection ends, and
 // how much data the system buffers that it cannot send yet.
 func limitSending(_, _ string, socket syscall.RawConn) error {
-	return errors.Join(
-		limitUnacked(socket, unackedTimeout),
-		setOption(socket, unix.TCP_NOTSENT_LOWAT, maxUnsent),
-	)
+	return errors.Join(tcp.LimitUnacked(socket, unackedTimeout), limitUnsent(socket))
 }
 
-func limitUnacked(socket syscall.RawConn, timeout time.Duration) error {
-	return setOption(socket, unix.TCP_USER_TIMEOUT, int(timeout.Milliseconds()))
-}
-
-func setOption(socket syscall.RawConn, option, value int) error {
+func limitUnsent(socket syscall.RawConn) error {
 	var set error
-	err := socket.Control(func(fd uintptr) { set = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, option, value) })
+	err := socket.Control(func(fd uintptr) {
+		set = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, maxUnsent)
+	})
 	return errors.Join(err, set)
 }
