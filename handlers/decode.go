@@ -31,6 +31,9 @@ func (a *api) decode(w http.ResponseWriter, r *http.Request, request any) error 
 	if !isJSON(r.Header.Get("Content-Type")) {
 		return errNotJSON
 	}
+	if err := refuseEncoded(r); err != nil {
+		return err
+	}
 	body, err := readBody(w, r)
 	if err != nil {
 		return bodyProblem(err)
@@ -62,6 +65,15 @@ func isJSON(contentType string) bool {
 	}
 	mediaType, _, err := mime.ParseMediaType(contentType)
 	return err == nil && mediaType == "application/json"
+}
+
+// refuseEncoded rejects a body that is compressed. Decompressing it could cost a thousand times its
+// size. Errors: unsupported_media_type.
+func refuseEncoded(r *http.Request) error {
+	if coding := r.Header.Get("Content-Encoding"); coding != "" && !strings.EqualFold(coding, "identity") {
+		return errEncoded
+	}
+	return nil
 }
 
 // decodeOptional is decode for a request whose body may be missing or empty.

@@ -56,6 +56,7 @@ var (
 	errWrongMethod = newProblem(http.StatusMethodNotAllowed, "method_not_allowed", "The path does not accept this method: use one of those in Allow.")
 	errBodyTooBig  = newProblem(http.StatusRequestEntityTooLarge, "body_too_large", "The body is larger than 256 KiB: make it smaller.")
 	errNotJSON     = notOfType("application/json")
+	errEncoded     = newProblem(http.StatusUnsupportedMediaType, "unsupported_media_type", "The body must not be compressed: send it without Content-Encoding.")
 )
 
 // notOfType returns the problem that a body does not have the content type that it must have.

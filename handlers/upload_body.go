@@ -84,8 +84,12 @@ func (d *bodyDeadline) cutOff() error {
 }
 
 // openUploadBody returns the file in a request, which is either the body or the only part of a
-// form. Errors: invalid_request, file_too_large, upload_incomplete, upload_stalled.
+// form. Errors: unsupported_media_type, invalid_request, file_too_large, upload_incomplete,
+// upload_stalled.
 func (a *api) openUploadBody(ctx context.Context, w http.ResponseWriter, r *http.Request) (*uploadBody, error) {
+	if err := refuseEncoded(r); err != nil {
+		return nil, err
+	}
 	q := readQuery(r, "fileName")
 	name := unnamedFile
 	if q.has("fileName") {

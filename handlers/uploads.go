@@ -132,9 +132,14 @@ func (a *api) authorizeUpload(r *http.Request) (c *uploadCall, path string, err 
 		}
 	}
 	c.owner = session.User.ID
-	if r.Method == http.MethodPost {
+	switch r.Method {
+	case http.MethodPost:
 		c.fileName, err = uploadName(r.Header)
 		return c, "/", err
+	case http.MethodPatch:
+		if err := refuseEncoded(r); err != nil {
+			return nil, "", err
+		}
 	}
 	id, err := pathMediaID(r)
 	return c, "/" + string(id), err

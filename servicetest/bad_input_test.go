@@ -224,6 +224,15 @@ func TestContentType(t *testing.T) {
 			}
 		}
 	}
+	for _, call := range samples(s) { // a body of some bytes could become gigabytes
+		if call.body == nil {
+			continue
+		}
+		r := call.by(call.caller(alice), nil, header("Content-Encoding", "gzip"))
+		if p := as[problem](r); r.StatusCode != http.StatusUnsupportedMediaType || p.Code != "unsupported_media_type" {
+			t.Errorf("%s with a compressed body: got status %d %s", call, r.StatusCode, p.Code)
+		}
+	}
 	for _, right := range []string{"application/json", "application/json; charset=utf-8", "Application/JSON;charset=UTF-8"} {
 		alice.call("POST", roomPath("lobby", "/messages"), object{"kind": "text", "text": "x"}, header("Content-Type", right)).is(http.StatusCreated)
 	}

@@ -282,6 +282,8 @@ func TestRejectedUploads(t *testing.T) {
 	}
 	alice.patch(at, 4, []byte("more"), "Upload-Length", "8").invalid("header/Upload-Length", "length")
 	alice.patch(at, 4, []byte("more"), "Content-Type", "text/plain").refused(http.StatusUnsupportedMediaType, "unsupported_media_type")
+	alice.patch(at, 4, []byte("more"), "Content-Encoding", "gzip").refused(http.StatusUnsupportedMediaType, "unsupported_media_type")
+	alice.call("POST", "/v1/media", raw("more"), header("Content-Encoding", "gzip")).refused(http.StatusUnsupportedMediaType, "unsupported_media_type")
 	alice.patch(at, 4, []byte("more"), "Tus-Resumable", "2").refused(http.StatusPreconditionFailed, "tus_version")
 	alice.call("DELETE", at, nil).refused(http.StatusPreconditionFailed, "tus_version")
 	alice.call("POST", at, nil, tus("X-HTTP-Method-Override", "DELETE")).refused(http.StatusMethodNotAllowed, "method_not_allowed")
