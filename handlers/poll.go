@@ -33,6 +33,7 @@ type polledEvent struct {
 // servePoll serves a stream that ends as soon as it has sent events, or when wait has passed, and
 // answers with the events. Errors: room.ErrUnavailable.
 func (a *api) servePoll(w http.ResponseWriter, r *http.Request, o *openedStream) error {
+	defer o.release()
 	ctx, cancel := context.WithTimeoutCause(r.Context(), o.wait, hub.ErrEnough)
 	defer cancel()
 	p := &poll{since: o.start.Cursor, reply: pollReply{Events: []polledEvent{}}}
