@@ -136,22 +136,30 @@ func (a *api) serveStream(w http.ResponseWriter, r *http.Request, o *openedStrea
 		w.Header().Set("Content-Encoding", "gzip")
 	}
 	c := responseConn{w, http.NewResponseController(w)}
-	if hub.CanTakeOver && r.ProtoMajor == 1 && (r.TLS == nil || a.TakesTLS) {
-		conn, _, err := c.control.Hijack()
-		if err == nil {
-			o.start.Head = replyHead(w.Header())
-			a.logStart(r, o.takeOver(conn))
-			return
-		}
-		if !errors.Is(err, http.ErrNotSupported) {
-			o.release()
-			o.stream.Abort()
-			a.logStart(r, fmt.Errorf("hijack: %w", err))
-			return
-		}
+	if hub.CanTakeOver && r.ProtoMajor == 1 && (r.TLS == nil || a.TakesTLS) && a.handOver(r, o, c) {
+		return
 	}
+	defer o.release()
 	w.WriteHeader(http.StatusOK)
-	a.logStart(r, o.serveReply(r.Context(), c))
+	a.logStart(r, o.stream.Serve(r.Context(), o.start, c))
+}
+
+// handOver hands the connection of a stream over to the hub. It reports false if that is not
+// possible, for example because a middleware has wrapped it.
+func (a *api) handOver(r *http.Request, o *openedStream, c responseConn) bool {
+	conn, _, err := c.control.Hijack()
+	switch {
+	case err == nil:
+		o.start.Head = replyHead(c.Header())
+		err = o.takeOver(conn)
+	case errors.Is(err, http.ErrNotSupported):
+		return false
+	default:
+		o.release()
+		o.stream.Abort()
+	}
+	a.logStart(r, err)
+	return true
 }
 
 // replyHead returns the head of a reply over HTTP/1.1. Its body ends with the connection, so that
@@ -170,12 +178,6 @@ func (a *api) logStart(r *http.Request, err error) {
 	if err != nil {
 		a.Log.Debug("stream start failed", "requestID", requestID(r.Context()), "error", err)
 	}
-}
-
-// serveReply serves the stream as the reply to its request, until it has ended.
-func (o *openedStream) serveReply(ctx context.Context, c hub.Conn) error {
-	defer o.release()
-	return o.stream.Serve(ctx, o.start, c)
 }
 
 // takeOver hands a hijacked connection over to the hub.
