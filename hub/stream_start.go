@@ -165,8 +165,7 @@ func (s *Stream) writeFirst(head []byte, first []room.Body) bool {
 	for _, b := range first {
 		buf = s.appendFrame(buf, encodeBody(b))
 	}
-	s.worker.buf = buf
-	return s.output(append(head, s.compress(buf)...))
+	return s.writeBeginning(head, buf)
 }
 
 // writeEndedBefore writes to a stream that ended before it started: only the event that says why.
@@ -177,8 +176,14 @@ func (s *Stream) writeEndedBefore(head []byte) {
 	if s.endedBefore != nil {
 		buf = append(buf, encodeBody(s.endedBefore).data...)
 	}
-	s.worker.buf = buf
-	s.output(append(head, s.compress(buf)...))
+	s.writeBeginning(head, buf)
+}
+
+// writeBeginning writes the head of the reply and events, which are in the worker's buffer, at once.
+// It reports false if the stream is closed because of an error.
+func (s *Stream) writeBeginning(head, events []byte) bool {
+	s.worker.buf = events
+	return s.output(append(head, s.compress(events)...))
 }
 
 // subscribeRooms subscribes the stream to the session's rooms. It returns them, and a roomReset for
