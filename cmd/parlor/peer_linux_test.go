@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"crypto/tls"
 	"net"
@@ -69,7 +68,7 @@ func (v vanishing) open(ctx context.Context, t *testing.T, p *process, trust *tl
 	var conn *net.TCPConn
 	dialer := net.Dialer{KeepAlive: -1}
 	transport := &http.Transport{
-		Protocols: &http.Protocols{}, TLSClientConfig: trust,
+		Protocols: only(v.http2, trust != nil), TLSClientConfig: trust,
 		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
 			c, err := dialer.DialContext(ctx, network, strings.TrimPrefix(p.url, "http://"))
 			if err == nil {
@@ -82,9 +81,6 @@ func (v vanishing) open(ctx context.Context, t *testing.T, p *process, trust *tl
 	if trust != nil {
 		scheme = "https://"
 	}
-	transport.Protocols.SetHTTP1(!v.http2)
-	transport.Protocols.SetHTTP2(v.http2 && trust != nil)
-	transport.Protocols.SetUnencryptedHTTP2(v.http2 && trust == nil)
 	c := &client{http: &http.Client{Transport: transport}, base: scheme + publicHost, user: user}
 	secret, err := auth.FolderSecret(p.data, auth.UserSecretFile)
 	if err != nil {
@@ -95,27 +91,10 @@ func (v vanishing) open(ctx context.Context, t *testing.T, p *process, trust *tl
 	} else if err := c.loginWith(ctx, &auth.Tokens{Secret: []byte(secret)}); err != nil {
 		t.Fatal(err)
 	}
-	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, c.base+v.path, nil)
-	if err != nil {
+	if err := c.openStream(t.Context(), v.path, v.http2); err != nil {
 		t.Fatal(err)
 	}
-	r.Header.Set("Authorization", "Bearer "+c.key)
-	stream, err := c.http.Do(r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = conn.Close()
-		_ = stream.Body.Close()
-	})
-	for lines := bufio.NewScanner(stream.Body); lines.Scan(); {
-		if strings.HasPrefix(lines.Text(), "data: ") {
-			break
-		}
-	}
-	if want := map[bool]int{false: 1, true: 2}[v.http2]; stream.ProtoMajor != want {
-		t.Errorf("the stream speaks HTTP/%d", stream.ProtoMajor)
-	}
+	t.Cleanup(func() { _ = conn.Close() })
 	vanish(t, conn)
 }
 

@@ -74,7 +74,7 @@ func (k streamKind) memory(b *testing.B, streams int) float64 {
 		if !k.shared {
 			c.http = k.httpClient(trust)
 		}
-		if err := c.openStream(ctx, k.http2); err != nil {
+		if err := c.openStream(ctx, "/v1/events", k.http2); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -92,16 +92,22 @@ func memoryInUse(b *testing.B, p *process) float64 {
 }
 
 func (k streamKind) httpClient(trust *tls.Config) *http.Client {
-	protocols := &http.Protocols{}
-	protocols.SetHTTP1(!k.http2)
-	protocols.SetHTTP2(k.http2 && k.tls)
-	protocols.SetUnencryptedHTTP2(k.http2 && !k.tls)
-	return &http.Client{Transport: &http.Transport{Protocols: protocols, TLSClientConfig: trust}}
+	return &http.Client{Transport: &http.Transport{Protocols: only(k.http2, k.tls), TLSClientConfig: trust}}
 }
 
-// openStream opens the client's stream, which ends with the context, and reads its first event.
-func (c *client) openStream(ctx context.Context, http2 bool) error {
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, c.base+"/v1/events", nil)
+// only returns the protocols of clients that use HTTP/2 and nothing else, or HTTP/1.1.
+func only(http2, overTLS bool) *http.Protocols {
+	p := &http.Protocols{}
+	p.SetHTTP1(!http2)
+	p.SetHTTP2(http2 && overTLS)
+	p.SetUnencryptedHTTP2(http2 && !overTLS)
+	return p
+}
+
+// openStream opens a stream, which ends with the context, and reads its first event. It fails if the
+// stream uses another version of HTTP.
+func (c *client) openStream(ctx context.Context, path string, http2 bool) error {
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, c.base+path, nil)
 	if err != nil {
 		return err
 	}
