@@ -141,21 +141,25 @@ func (a *api) handle(h func(http.ResponseWriter, *http.Request) error) http.Hand
 	}
 }
 
-// statusClientGone is the status in the log for a client that disconnected before the reply. It is
-// never sent.
+// statusClientGone is the status in the log for a request that was canceled, which happens when its
+// client disconnects before the reply. It is never sent.
 const statusClientGone = 499
 
 // outageLogInterval is the minimum time between two log lines about replies with 503.
 const outageLogInterval = time.Second
 
 func (a *api) answerError(w http.ResponseWriter, r *http.Request, err error) {
+	p := *problemOf(err)
 	if errors.Is(err, context.Canceled) && r.Context().Err() != nil {
 		if seen, ok := w.(*statusWriter); ok && seen.status == 0 {
 			seen.status = statusClientGone
 		}
-		return
+		// The client may still be there: net/http also cancels all requests of a connection when
+		// reading from it times out. Without a reply of its own, net/http would send an empty 200.
+		closeAfterReply(w, r)
+		p = *problemOf(room.ErrUnavailable)
+		p.retryAfter = 1
 	}
-	p := *problemOf(err)
 	p.RequestID = requestID(r.Context())
 	p.Type = a.links.path(p.Type)
 	if p.retryAfter > 0 {
@@ -192,6 +196,14 @@ func (a *api) answerError(w http.ResponseWriter, r *http.Request, err error) {
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(p.Status)
 	a.encode(w, r, p)
+}
+
+// closeAfterReply makes net/http close the connection of an HTTP/1 request after the reply. Over
+// HTTP/2 the header would close the connection for all other requests as well.
+func closeAfterReply(w http.ResponseWriter, r *http.Request) {
+	if r.ProtoMajor == 1 {
+		w.Header().Set("Connection", "close")
+	}
 }
 
 // answer replies with a JSON body.

@@ -42,8 +42,9 @@ type uploadBody struct {
 type bodyDeadline struct {
 	control *http.ResponseController
 
-	mu    sync.Mutex // guards fixed
+	mu    sync.Mutex // guards fixed and cut
 	fixed bool       // the body has ended or was cut off
+	cut   bool       // the body was cut off
 }
 
 // set moves the deadline to the given time from now; 0 clears it. It has no effect after the body
@@ -79,8 +80,17 @@ func (d *bodyDeadline) cutOff() error {
 	if d.fixed {
 		return nil
 	}
-	d.fixed = true
+	d.fixed, d.cut = true, true
 	return d.control.SetReadDeadline(time.Now())
+}
+
+// wasCutOff reports whether cutOff had an effect. If the last bytes of the body arrived at the same
+// moment, net/http may still be about to notice the deadline, and would then cancel the requests
+// that follow on an HTTP/1 connection.
+func (d *bodyDeadline) wasCutOff() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.cut
 }
 
 // openUploadBody returns the file in a request, which is either the body or the only part of a

@@ -99,6 +99,9 @@ func (a *api) serveUpload(tus *tusd.UnroutedHandler, serve http.HandlerFunc) htt
 			}{c.body, r.Body}
 		}
 		middleware.ServeHTTP(c.reply, forTus)
+		if deadline.wasCutOff() {
+			closeAfterReply(w, r)
+		}
 		if c.created != nil && c.reply.rejected != 0 { // the client does not learn its ID
 			if err := c.created.Terminate(ctx); err != nil {
 				a.Log.Warn("upload cleanup failed: file left for the sweep", "requestID", requestID(ctx), "error", err)

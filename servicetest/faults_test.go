@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"sync"
@@ -90,6 +91,32 @@ func TestCanceledCall(t *testing.T) {
 	if err == nil {
 		_ = reply.Body.Close()
 		t.Errorf("the canceled call got status %d", reply.StatusCode)
+	}
+	eventually(t, "the log contains the call", func() bool { return s.log.contains(`"status":499`) })
+}
+
+// TestCanceledCallIsAnswered checks that a call that is canceled although its client is still there
+// gets a reply that says so: net/http would send an empty 200.
+func TestCanceledCallIsAnswered(t *testing.T) {
+	t.Parallel()
+	s := newService(t, func(c *setup) {
+		c.start = func(server *httptest.Server) {
+			api := server.Config.Handler
+			server.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				ctx, cancel := context.WithCancel(r.Context())
+				defer cancel()
+				if r.Method == http.MethodGet {
+					cancel()
+				}
+				api.ServeHTTP(w, r.WithContext(ctx))
+			})
+			server.Start()
+		}
+	})
+	r := s.login("alice").call("GET", roomPath("lobby", ""), nil)
+	r.refused(http.StatusServiceUnavailable, "unavailable")
+	if r.Header.Get("Retry-After") != "1" || !r.Close {
+		t.Errorf("the reply has the header %v, and closes the connection: %t", r.Header, r.Close)
 	}
 	eventually(t, "the log contains the call", func() bool { return s.log.contains(`"status":499`) })
 }

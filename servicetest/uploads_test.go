@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"context"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path"
 	"path/filepath"
@@ -219,6 +221,55 @@ func TestBrokenUploadsContinue(t *testing.T) {
 	}
 	alice.patch(at, begin, data[begin:]).is(http.StatusNoContent)
 	alice.expectBytes(alice.finished(at), data)
+}
+
+// TestUploadInterruptedAtItsEnd checks that the connection of an upload is not used again if the
+// upload was interrupted when its last bytes had just arrived: net/http cancels the requests that
+// follow on such a connection.
+func TestUploadInterruptedAtItsEnd(t *testing.T) {
+	t.Parallel()
+	var interrupt func()
+	s := newService(t, func(c *setup) {
+		c.start = func(server *httptest.Server) {
+			api := server.Config.Handler
+			server.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if r.Method == http.MethodPatch {
+					ctx := r.Context()
+					r.Body = endingBody{r.Body, func() {
+						interrupt()
+						<-ctx.Done() // net/http has noticed the deadline that interrupts the body
+					}}
+				}
+				api.ServeHTTP(w, r)
+			})
+			server.Start()
+		}
+	})
+	alice := s.login("alice")
+	at := alice.create("a.txt", 8)
+	var other sync.WaitGroup
+	interrupt = func() { other.Go(func() { alice.offset(at) }) }
+	r := alice.patch(at, 0, []byte("somemore"))
+	r.refused(http.StatusConflict, "upload_interrupted")
+	if !r.Close {
+		t.Error("the connection stays open")
+	}
+	other.Wait()
+	alice.expectBytes(alice.finished(at), []byte("somemore"))
+}
+
+// endingBody calls a function at its end, before its reader learns of it.
+type endingBody struct {
+	io.ReadCloser
+	ended func()
+}
+
+func (b endingBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if errors.Is(err, io.EOF) {
+		b.ended()
+	}
+	return n, err
 }
 
 // TestStalledUploads checks that a stalled upload is interrupted and can continue.
