@@ -84,9 +84,9 @@ func (d *bodyDeadline) cutOff() error {
 	return d.control.SetReadDeadline(time.Now())
 }
 
-// wasCutOff reports whether cutOff had an effect. If the last bytes of the body arrived at the same
-// moment, net/http may still be about to notice the deadline, and would then cancel the requests
-// that follow on an HTTP/1 connection.
+// wasCutOff reports whether cutOff had an effect. When net/http notices the deadline, it cancels
+// this request and, over HTTP/1, those that follow on the connection. It may do so late, and even
+// after the last bytes of the body have arrived.
 func (d *bodyDeadline) wasCutOff() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -219,6 +219,8 @@ func (b *uploadBody) fail(err error) error {
 		b.failed = p
 	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded):
 		b.failed = errStalled
+	case b.deadline.wasCutOff(): // the request may be canceled, although its client is still there
+		b.failed = errIncomplete
 	case errors.Is(b.ctx.Err(), context.Canceled):
 		b.failed = b.ctx.Err()
 	default:

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/base64"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -223,51 +222,61 @@ func TestBrokenUploadsContinue(t *testing.T) {
 	alice.expectBytes(alice.finished(at), data)
 }
 
-// TestUploadInterruptedAtItsEnd checks that the connection of an upload is not used again if the
-// upload was interrupted when its last bytes had just arrived: net/http cancels the requests that
-// follow on such a connection.
-func TestUploadInterruptedAtItsEnd(t *testing.T) {
+// TestInterruptedUploadIsNotCanceled checks that the request of an interrupted upload is answered,
+// and its connection closed. net/http cancels it and those that follow on the connection, as it
+// does if the client has disconnected.
+func TestInterruptedUploadIsNotCanceled(t *testing.T) {
 	t.Parallel()
-	var interrupt func()
-	s := newService(t, func(c *setup) {
-		c.start = func(server *httptest.Server) {
-			api := server.Config.Handler
-			server.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				if r.Method == http.MethodPatch {
-					ctx := r.Context()
-					r.Body = endingBody{r.Body, func() {
-						interrupt()
-						<-ctx.Done() // net/http has noticed the deadline that interrupts the body
-					}}
+	for name, sent := range map[string]string{"when the last bytes have arrived": "somemore", "before": "some"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var interrupt func()
+			s := newService(t, func(c *setup) {
+				c.start = func(server *httptest.Server) {
+					api := server.Config.Handler
+					server.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+						if r.Method == http.MethodPatch {
+							canceled := r.Context().Done()
+							r.Body = interruptedBody{r.Body, sync.OnceFunc(func() {
+								interrupt()
+								<-canceled
+							})}
+						}
+						api.ServeHTTP(w, r)
+					})
+					server.Start()
 				}
-				api.ServeHTTP(w, r)
 			})
-			server.Start()
-		}
-	})
-	alice := s.login("alice")
-	at := alice.create("a.txt", 8)
-	var other sync.WaitGroup
-	interrupt = func() { other.Go(func() { alice.offset(at) }) }
-	r := alice.patch(at, 0, []byte("somemore"))
-	r.refused(http.StatusConflict, "upload_interrupted")
-	if !r.Close {
-		t.Error("the connection stays open")
+			alice := s.login("alice")
+			at := alice.create("a.txt", 8)
+			var other sync.WaitGroup
+			interrupt = func() { other.Go(func() { alice.offset(at) }) }
+			body, sending := io.Pipe()
+			t.Cleanup(func() { _ = sending.Close() })
+			go func() { _, _ = sending.Write([]byte(sent)) }()
+			r := alice.patchStream(at, 0, body, 8)
+			r.refused(http.StatusConflict, "upload_interrupted")
+			if !r.Close {
+				t.Error("the connection stays open")
+			}
+			other.Wait()
+			if got := alice.offset(at); got != int64(len(sent)) {
+				t.Errorf("%d bytes are stored of %d", got, len(sent))
+			}
+		})
 	}
-	other.Wait()
-	alice.expectBytes(alice.finished(at), []byte("somemore"))
 }
 
-// endingBody calls a function at its end, before its reader learns of it.
-type endingBody struct {
+// interruptedBody calls a function after its first bytes, before its reader has them.
+type interruptedBody struct {
 	io.ReadCloser
-	ended func()
+	read func()
 }
 
-func (b endingBody) Read(p []byte) (int, error) {
+func (b interruptedBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
-	if errors.Is(err, io.EOF) {
-		b.ended()
+	if n > 0 {
+		b.read()
 	}
 	return n, err
 }
