@@ -31,6 +31,7 @@ import (
 
 	"parlor/cluster/clustertest"
 	"parlor/room"
+	"parlor/store"
 	"parlor/store/storetest"
 )
 
@@ -104,14 +105,13 @@ func (l *listener) awaitEnd() error {
 	}
 }
 
-// close ends Listen and the carrier.
-func (l *listener) close(c Carrier) {
+// close ends Listen.
+func (l *listener) close() {
 	l.t.Helper()
 	l.stop()
 	if err := l.awaitEnd(); !errors.Is(err, context.Canceled) {
 		l.t.Errorf("Listen returned %v", err)
 	}
-	c.Close()
 }
 
 func newNATS(t *testing.T, o NATSOptions) *NATS {
@@ -128,11 +128,11 @@ func newNATS(t *testing.T, o NATSOptions) *NATS {
 
 func newNotify(t *testing.T, databaseURL string) *Notify {
 	t.Helper()
-	c, err := NewNotify(databaseURL)
+	config, err := store.ConnConfig(databaseURL, "parlor bus")
 	if err != nil {
 		t.Fatal(err)
 	}
-	return c
+	return NewNotify(&config.Config)
 }
 
 // carriers are the carriers of two nodes.
@@ -189,8 +189,8 @@ func TestCarriers(t *testing.T) {
 		t.Run(kind.name, func(t *testing.T) {
 			pair := kind.open(t, func(_, address string) string { return address })
 			near, far := listen(t, pair[0]), listen(t, pair[1])
-			defer near.close(pair[0])
-			defer far.close(pair[1])
+			defer near.close()
+			defer far.close()
 			var want []string
 			for i := range 500 {
 				want = append(want, fmt.Sprintf("%d: häß\n'\"\\ %s", i, strings.Repeat("👩‍🚀", i%7)))
@@ -225,8 +225,8 @@ func TestCarriersAfterOutage(t *testing.T) {
 			}
 			relay.Speak()
 			near, far := listen(t, pair[0]), listen(t, pair[1])
-			defer near.close(pair[0])
-			defer far.close(pair[1])
+			defer near.close()
+			defer far.close()
 			send(t, pair[0], "after the outage")
 			far.await("after the outage")
 			send(t, pair[1], "an answer")
@@ -245,8 +245,8 @@ func TestNATSRoutes(t *testing.T) {
 		newNATS(t, NATSOptions{URLs: address, Database: func() string { return *epoch.Load() }}),
 		newNATS(t, NATSOptions{URLs: address, Database: func() string { return "other" }})
 	near, far, other := listen(t, from), listen(t, to), listen(t, stranger)
-	defer near.close(from)
-	defer other.close(stranger)
+	defer near.close()
+	defer other.close()
 	say := func(l *listener, text string, logs ...room.LogID) []string {
 		t.Helper()
 		var packets []Packet
@@ -275,7 +275,7 @@ func TestNATSRoutes(t *testing.T) {
 	}
 	epoch.Store(new("db"))
 	far = listen(t, to)
-	defer far.close(to)
+	defer far.close()
 	if got := say(far, "third", 1, 3); !slices.Equal(got, []string{"third 1", "third end"}) {
 		t.Errorf("a node that follows 1 heard %q on its next connection", got)
 	}
@@ -303,8 +303,8 @@ func TestNATSCluster(t *testing.T) {
 	})
 	from, to := newNATS(t, NATSOptions{URLs: "nats://" + first.Addr().String()}), newNATS(t, NATSOptions{URLs: "nats://" + second.Addr().String()})
 	near, far := listen(t, from), listen(t, to)
-	defer near.close(from)
-	defer far.close(to)
+	defer near.close()
+	defer far.close()
 	for connected, limit := false, time.Now().Add(waitLimit); !connected; { // the servers find each other
 		send(t, from, "hello")
 		far.mu.Lock()
@@ -369,10 +369,9 @@ func TestNATSSecured(t *testing.T) {
 			}
 			c := newNATS(t, o)
 			if !tt.refused {
-				listen(t, c).close(c)
+				listen(t, c).close()
 				return
 			}
-			defer c.Close()
 			err := c.Listen(t.Context(), func() { t.Error("it listens") }, func([]byte) {})
 			if err == nil || strings.Contains(err.Error(), password) {
 				t.Errorf("Listen returned %v", err)

@@ -56,6 +56,7 @@ func (n *Node) setListening(listening bool) {
 	n.mu.Lock()
 	changed := n.listening != listening
 	n.listening, n.missed = listening, n.missed || changed
+	n.signal(n.wake) // what waits to be sent
 	n.mu.Unlock()
 	if changed && !n.alone.Load() {
 		n.doubt()

@@ -36,9 +36,6 @@ const (
 	natsConnect = 2 * time.Second
 )
 
-// errNotConnected is returned by Send while there is no connection to NATS.
-var errNotConnected = errors.New("not connected to NATS")
-
 // NATS carries packets over NATS. Everything uses one connection, so that packets are heard in the
 // order in which they were sent.
 type NATS struct {
@@ -145,11 +142,7 @@ func (c *NATS) Listen(ctx context.Context, ready func(), hear func(packet []byte
 		default: // an earlier error is enough
 		}
 	}
-	defer func() {
-		if ctx.Err() == nil { // otherwise Send may still need the connection
-			c.Close()
-		}
-	}()
+	defer c.close()
 	conn, messages, err := c.connect(ctx, lose)
 	if err != nil {
 		return err
@@ -304,8 +297,7 @@ func (c *NATS) Send(ctx context.Context, packets []Packet) error {
 	return nil
 }
 
-// Close implements Carrier.
-func (c *NATS) Close() {
+func (c *NATS) close() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.conn == nil {

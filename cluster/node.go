@@ -28,19 +28,17 @@ const (
 	gapTimeout = 100 * time.Millisecond
 )
 
-// Carrier carries packets between nodes. One goroutine calls Listen, and another Send and Close.
+// Carrier carries packets between nodes. One goroutine calls Listen, and another Send.
 type Carrier interface {
 	// Listen calls ready when it has begun to listen, and then hear for each packet, until ctx ends
 	// or packets may have been lost. It finds out within seconds that a connection is dead.
 	// Packets of this node may be among those that it hears. hear keeps nothing of a packet.
 	Listen(ctx context.Context, ready func(), hear func(packet []byte)) error
-	// Send sends packets in order. If it fails, some of them may have been sent. If Listen fails
-	// soon afterwards, some may have been lost. It works until Close, also after Listen has returned
-	// because its ctx ended.
+	// Send sends packets in order, while Listen listens. If it fails, some of them may have been
+	// sent. If Listen fails soon afterwards, some may have been lost.
 	Send(ctx context.Context, packets []Packet) error
 	// PacketBytes is the maximum size of a packet.
 	PacketBytes() int
-	Close()
 }
 
 // Packet is text that a node sends.
@@ -186,8 +184,10 @@ func (n *Node) signal(c chan struct{}) {
 
 // Run connects the node with the others until the context ends, and then says that it is gone.
 func (n *Node) Run(ctx context.Context) {
-	var running sync.WaitGroup
-	running.Go(func() { n.listen(ctx) })
+	var listening, running sync.WaitGroup
+	// The carrier sends while it listens, so it listens until the others are told.
+	listen, stop := context.WithCancel(context.WithoutCancel(ctx))
+	listening.Go(func() { n.listen(listen) })
 	running.Go(func() { n.check(ctx) })
 	running.Go(func() { n.beat(ctx) })
 	running.Go(func() { n.send(ctx) })
@@ -195,7 +195,8 @@ func (n *Node) Run(ctx context.Context) {
 		running.Go(func() { n.follow(ctx) })
 	}
 	running.Wait()
-	n.carrier.Close()
+	stop()
+	listening.Wait()
 }
 
 // updateAlone finds out whether there are other nodes. The caller holds mu.

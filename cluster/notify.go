@@ -2,14 +2,15 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net"
+	"os"
+	"sync"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/jackc/pgx/v5/pgxpool"
-
-	"parlor/tcp"
+	"github.com/jackc/pgx/v5/pgproto3"
 )
 
 // channel is the notification channel of the nodes. Each database has channels of its own.
@@ -18,120 +19,188 @@ const channel = "parlor"
 const (
 	// closeTimeout bounds how long the end of a connection may take.
 	closeTimeout = time.Second
-	// notifyInterval is the shortest time between two statements of Send. Under load, a statement for
-	// each message costs PostgreSQL and the nodes that listen more than the messages do.
+	// notifyInterval is the shortest time between two transactions of Send. Under load, one for each
+	// message costs PostgreSQL and the nodes that listen more than the messages do.
 	notifyInterval = 1500 * time.Microsecond
+	// notifyStatement is the prepared statement of Send.
+	notifyStatement = "notify"
 )
 
-// Notify carries packets as PostgreSQL notifications. It has two connections of its own: one
-// listens, and the other notifies, outside all transactions that write.
+// errNotConnected is returned by Send while there is no connection.
+var errNotConnected = errors.New("not connected")
+
+// Notify carries packets as PostgreSQL notifications, over a connection that both listens and
+// notifies, outside all transactions that write. A node hears its own notifications, too. Over one
+// connection, they arrive together with PostgreSQL's answer to the transaction, and wake neither
+// another process of PostgreSQL nor this one a second time.
 type Notify struct {
-	config  *pgx.ConnConfig
+	config  *pgconn.Config
 	silence time.Duration // after which the connection is checked
 	pace    pace          // of Send
-	sender  *pgx.Conn     // nil if it is not connected; only Send and Close use it
+
+	mu   sync.Mutex // guards conn
+	conn *notifyConn
 }
 
-// NewNotify returns a carrier over the database of a URL.
-func NewNotify(url string) (*Notify, error) {
-	pool, err := pgxpool.ParseConfig(url) // the URL may contain settings of the store's pools
-	if err != nil {
-		return nil, fmt.Errorf("database URL: %w", err)
-	}
-	config := pool.ConnConfig
-	config.RuntimeParams["application_name"] = "parlor bus"
-	config.ConnectTimeout, config.DialFunc = sendTimeout, tcp.Dial
-	return &Notify{config: config, silence: unheardAfter}, nil
+// notifyConn is a connection of which one goroutine reads and others write.
+type notifyConn struct {
+	net.Conn
+	frontend *pgproto3.Frontend
+	// ready holds a value if PostgreSQL has answered the last transaction. Send waits for that, so
+	// that a slow PostgreSQL gets fewer and larger ones.
+	ready chan struct{}
+	// ended is closed when nothing is read any more.
+	ended chan struct{}
+
+	mu sync.Mutex // guards writing
+}
+
+// NewNotify returns a carrier over a database.
+func NewNotify(config *pgconn.Config) *Notify {
+	return &Notify{config: config, silence: unheardAfter}
 }
 
 // PacketBytes returns the size of the largest notification: PostgreSQL refuses 8000 bytes.
 func (c *Notify) PacketBytes() int { return 7999 }
 
-// Listen implements Carrier. If nothing is heard for a time, although a node with others hears at
-// least its own beats, it checks whether the connection works: TCP would not notice for many minutes
-// that a peer has vanished.
+// Listen implements Carrier.
 func (c *Notify) Listen(ctx context.Context, ready func(), hear func(packet []byte)) error {
 	conn, err := c.connect(ctx)
 	if err != nil {
 		return err
 	}
-	defer c.disconnect(conn)
-	if _, err := conn.Exec(ctx, "LISTEN "+channel); err != nil {
-		return fmt.Errorf("listen: %w", err)
-	}
+	c.setConn(conn)
+	defer conn.close()
+	defer c.setConn(nil)
 	ready()
-	for {
-		notification, err := c.wait(ctx, conn)
-		if err != nil {
-			return fmt.Errorf("wait for a notification: %w", err)
-		}
-		if notification != nil {
-			hear([]byte(notification.Payload))
-		}
-	}
+	return conn.read(ctx, c.silence, hear)
 }
 
-// wait returns the next notification, or nil if there was none for a time and the connection works.
-func (c *Notify) wait(ctx context.Context, conn *pgx.Conn) (*pgconn.Notification, error) {
-	waiting, cancel := context.WithTimeout(ctx, c.silence)
+// connect returns a connection that listens.
+func (c *Notify) connect(ctx context.Context) (*notifyConn, error) {
+	ctx, cancel := context.WithTimeout(ctx, sendTimeout)
 	defer cancel()
-	notification, err := conn.WaitForNotification(waiting)
-	if err == nil || waiting.Err() == nil || ctx.Err() != nil {
-		return notification, err
+	conn, err := pgconn.ConnectConfig(ctx, c.config)
+	if err != nil {
+		return nil, fmt.Errorf("connect to the database: %w", err)
 	}
-	checking, cancel := context.WithTimeout(ctx, c.silence)
-	defer cancel()
-	return nil, conn.Ping(checking)
+	// A notification that is lost in a crash of PostgreSQL needs no disk: the nodes that listened
+	// lose their connections too.
+	_, err = conn.Exec(ctx, "SET synchronous_commit = off; LISTEN "+channel).ReadAll()
+	if err == nil {
+		_, err = conn.Prepare(ctx, notifyStatement, "SELECT pg_notify('"+channel+"', $1)", nil)
+	}
+	if err == nil {
+		err = conn.SyncConn(ctx) // Hijack needs it
+	}
+	if err != nil {
+		closing, cancel := context.WithTimeout(context.Background(), closeTimeout)
+		defer cancel()
+		return nil, fmt.Errorf("listen: %w", errors.Join(err, conn.Close(closing)))
+	}
+	// pgconn waits for the answer to a statement before it reads notifications.
+	hijacked, err := conn.Hijack()
+	if err != nil {
+		return nil, fmt.Errorf("take over the connection: %w", err)
+	}
+	ready := make(chan struct{}, 1)
+	ready <- struct{}{}
+	return &notifyConn{Conn: hijacked.Conn, frontend: hijacked.Frontend, ready: ready, ended: make(chan struct{})}, nil
 }
 
-// Send implements Carrier. One statement sends all packets, so PostgreSQL commits once.
-func (c *Notify) Send(ctx context.Context, packets []Packet) (err error) {
-	if c.sender == nil {
-		if c.sender, err = c.connect(ctx); err != nil {
-			c.sender = nil
-			return err
-		}
-		// A notification that is lost in a crash of PostgreSQL needs no disk: the nodes that
-		// listened lose their connections too.
-		if _, err = c.sender.Exec(ctx, "SET synchronous_commit = off"); err != nil {
-			c.Close()
-			return fmt.Errorf("set up the connection: %w", err)
-		}
-	}
+func (c *Notify) setConn(conn *notifyConn) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.conn = conn
+}
+
+// Send implements Carrier. It does not wait until PostgreSQL has committed the notifications. If it
+// refuses them, Listen returns.
+func (c *Notify) Send(ctx context.Context, packets []Packet) error {
 	c.pace.wait(ctx, notifyInterval)
-	texts := make([]string, len(packets))
-	for i, p := range packets {
-		texts[i] = string(p.Text)
+	c.mu.Lock()
+	conn := c.conn
+	c.mu.Unlock()
+	if conn == nil {
+		return errNotConnected
 	}
-	if _, err = c.sender.Exec(ctx, "SELECT pg_notify($1, p) FROM unnest($2::text[]) AS p", channel, texts); err != nil {
-		c.Close()
-		return fmt.Errorf("notify: %w", err)
+	select {
+	case <-conn.ready:
+	case <-conn.ended:
+		return errNotConnected
+	case <-ctx.Done():
+		return fmt.Errorf("wait for the answer of the database: %w", ctx.Err())
+	}
+	messages := make([]pgproto3.FrontendMessage, 0, 2*len(packets)+1)
+	for _, p := range packets {
+		messages = append(messages, &pgproto3.Bind{PreparedStatement: notifyStatement, Parameters: [][]byte{p.Text}}, &pgproto3.Execute{})
+	}
+	return conn.write(append(messages, &pgproto3.Sync{})...)
+}
+
+// write writes messages. If it fails, the connection ends.
+func (c *notifyConn) write(messages ...pgproto3.FrontendMessage) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, m := range messages {
+		c.frontend.Send(m)
+	}
+	err := c.SetWriteDeadline(time.Now().Add(sendTimeout))
+	if err == nil {
+		err = c.frontend.Flush()
+	}
+	if err != nil {
+		_ = c.Conn.Close() // PostgreSQL may have received a part of a message
+		return fmt.Errorf("write to the database: %w", err)
 	}
 	return nil
 }
 
-// Close closes the connection of Send.
-func (c *Notify) Close() {
-	if c.sender != nil {
-		c.disconnect(c.sender)
-		c.sender = nil
+// read reads notifications until the context ends or the connection fails. If nothing is heard for a
+// time, although a node with others hears at least its own beats, it checks whether the connection
+// works: TCP would not notice for a while that a peer has vanished.
+func (c *notifyConn) read(ctx context.Context, silence time.Duration, hear func(packet []byte)) error {
+	defer close(c.ended)
+	stop := context.AfterFunc(ctx, func() { _ = c.SetReadDeadline(time.Now()) })
+	defer stop()
+	for checked := false; ; {
+		if err := c.SetReadDeadline(time.Now().Add(silence)); err != nil {
+			return fmt.Errorf("read from the database: %w", err)
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		message, err := c.frontend.Receive()
+		switch {
+		case err == nil:
+			checked = false
+		case errors.Is(err, os.ErrDeadlineExceeded) && !checked:
+			checked = true
+			if err := c.write(&pgproto3.Query{}); err != nil {
+				return err
+			}
+			continue
+		case ctx.Err() != nil:
+			return ctx.Err()
+		default:
+			return fmt.Errorf("read from the database: %w", err)
+		}
+		switch m := message.(type) {
+		case *pgproto3.NotificationResponse:
+			hear([]byte(m.Payload))
+		case *pgproto3.ReadyForQuery:
+			select {
+			case c.ready <- struct{}{}:
+			default: // it answers a check
+			}
+		case *pgproto3.ErrorResponse:
+			return pgconn.ErrorResponseToPgError(m)
+		}
 	}
 }
 
-func (c *Notify) connect(ctx context.Context) (*pgx.Conn, error) {
-	conn, err := pgx.ConnectConfig(ctx, c.config)
-	if err != nil {
-		return nil, fmt.Errorf("connect to the database: %w", err)
-	}
-	if _, err := conn.Exec(ctx, tcp.PostgresSettings); err != nil {
-		c.disconnect(conn)
-		return nil, fmt.Errorf("set up the connection: %w", err)
-	}
-	return conn, nil
-}
-
-func (c *Notify) disconnect(conn *pgx.Conn) {
-	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
-	defer cancel()
-	_ = conn.Close(ctx) // the connection is not used again, even if this fails
+// close ends the session.
+func (c *notifyConn) close() {
+	_ = c.write(&pgproto3.Terminate{}) // PostgreSQL also notices the end of the connection
+	_ = c.Conn.Close()
 }

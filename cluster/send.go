@@ -35,9 +35,13 @@ func (n *Node) send(ctx context.Context) {
 	}
 }
 
-// takePackets returns the packets that wait to be sent.
+// takePackets returns the packets that wait to be sent, or none while the carrier does not listen.
 func (n *Node) takePackets() (packets []Packet) {
 	n.mu.Lock()
+	if !n.listening {
+		n.mu.Unlock()
+		return nil
+	}
 	if n.missed && !n.alone.Load() {
 		n.out.bytes = 0 // this record always fits
 		n.post(0, recordMissed, nil)
@@ -88,7 +92,11 @@ func (n *Node) sayGone() {
 	n.mu.Lock()
 	n.post(0, recordGone, nil)
 	n.mu.Unlock()
-	if err := n.carrier.Send(ctx, n.takePackets()); err != nil {
+	packets := n.takePackets()
+	if len(packets) == 0 {
+		return
+	}
+	if err := n.carrier.Send(ctx, packets); err != nil {
 		n.log.Warn("other servers not told that this one stops", "error", err)
 	}
 }

@@ -266,9 +266,6 @@ func (n *testNode) Send(_ context.Context, packets []Packet) error {
 // PacketBytes implements Carrier. Messages are often split.
 func (n *testNode) PacketBytes() int { return 500 }
 
-// Close implements Carrier.
-func (n *testNode) Close() {}
-
 // routingNode is a testNode with a bus that routes.
 type routingNode struct{ *testNode }
 

@@ -86,10 +86,10 @@ func sessionSettings(lockTimeout time.Duration) string {
 
 func milliseconds(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
 
-// connConfig returns the configuration of a connection outside the pools, with a name for
-// pg_stat_activity. The URL may contain settings of the pools, such as pool_max_conns, which
-// PostgreSQL would reject.
-func connConfig(url, name string) (*pgx.ConnConfig, error) {
+// ConnConfig returns the configuration of a connection outside the pools, with a name for
+// pg_stat_activity unless the URL has one. The URL may contain settings of the pools, such as
+// pool_max_conns, which PostgreSQL would reject.
+func ConnConfig(url, name string) (*pgx.ConnConfig, error) {
 	config, err := pgxpool.ParseConfig(url)
 	if err != nil {
 		return nil, fmt.Errorf("database URL: %w", err)

@@ -47,7 +47,7 @@ type Migrator struct {
 // NewMigrator returns a Migrator, which connects with its first call. A nil log discards the
 // messages for the operator, such as which transactions a migration waits for.
 func NewMigrator(url string, log *slog.Logger) (*Migrator, error) {
-	config, err := connConfig(url, "parlor migrate")
+	config, err := ConnConfig(url, "parlor migrate")
 	if err != nil {
 		return nil, err
 	}
@@ -193,7 +193,7 @@ func connectMigrated(ctx context.Context, url, name string) (*pgx.Conn, error) {
 	if err := CheckMigrated(ctx, url); err != nil {
 		return nil, err
 	}
-	config, err := connConfig(url, name)
+	config, err := ConnConfig(url, name)
 	if err != nil {
 		return nil, err
 	}

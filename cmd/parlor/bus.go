@@ -8,6 +8,7 @@ import (
 
 	"parlor/auth"
 	"parlor/cluster"
+	"parlor/store"
 )
 
 // Bus is how the servers of one database exchange what happens.
@@ -46,7 +47,11 @@ func (b *Bus) check(fault func(setting, format string, args ...any)) {
 // carrier returns the carrier of the bus. epoch returns that of the database.
 func (b *Bus) carrier(databaseURL string, epoch func() string, log *slog.Logger) (cluster.Carrier, error) {
 	if b.NATSURL == "" {
-		return cluster.NewNotify(databaseURL)
+		config, err := store.ConnConfig(databaseURL, "parlor bus")
+		if err != nil {
+			return nil, fmt.Errorf("bus: %w", err)
+		}
+		return cluster.NewNotify(&config.Config), nil
 	}
 	carrier, err := cluster.NewNATS(cluster.NATSOptions{
 		URLs: string(b.NATSURL), Credentials: b.NATSCredentials, NKey: b.NATSNKey, CA: b.NATSCA,

@@ -86,7 +86,7 @@ func TestDatabaseForgetsVanishedServer(t *testing.T) {
 		}
 		return n
 	}
-	if n := sessions(); n < 4 {
+	if n := sessions(); n < 3 {
 		t.Fatalf("the server has %d sessions, not those of the pools, of its lease and of the bus", n)
 	}
 	lost.network.lose(both, postgresPeer)
