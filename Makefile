@@ -115,7 +115,7 @@ bench/go: web ## Run the Go benchmarks
 .PHONY: bench/events
 bench/events: ## Measure sends, histories and deletions beside EVENTS (1000000) stored events; 50 million take 40 GB and half an hour
 	@scripts/setup.sh postgres
-	CGO_ENABLED=0 go test -run '^$$' -timeout 0 -bench BenchmarkEvents -events $(EVENTS) ./store
+	CGO_ENABLED=0 go test ./store -run '^$$' -timeout 0 -bench BenchmarkEvents -events $(EVENTS)
 
 # Check
 
