@@ -32,6 +32,7 @@ type pendingLogin struct {
 	profile  room.Profile
 	void     bool // the token
 	stored   bool // the profile
+	inbox    room.LogID
 }
 
 // begin forgets what an earlier try has read.
@@ -84,6 +85,7 @@ func (s *Store) logInBatch(batch []*pendingLogin) {
 	ctx, cancel := context.WithTimeout(context.Background(), transactionTimeout)
 	defer cancel()
 	var alone []*pendingLogin
+	mark := s.sessions.mark()
 	err := s.inTx(ctx, by, func(tx pgx.Tx) (room.Change, error) {
 		alone = nil
 		setAside := func(p *pendingLogin, aside bool) bool {
@@ -113,7 +115,7 @@ func (s *Store) logInBatch(batch []*pendingLogin) {
 		if slices.Contains(alone, p) {
 			s.logins.running.Go(func() { s.logInAlone(p) })
 		} else {
-			s.answerLogin(p, err)
+			s.answerLogin(p, err, mark)
 		}
 	}
 }
@@ -121,6 +123,7 @@ func (s *Store) logInBatch(batch []*pendingLogin) {
 // logInAlone creates a session in a transaction that waits for the lock of the user's list of
 // sessions, and ends the user's oldest sessions if there are too many.
 func (s *Store) logInAlone(p *pendingLogin) {
+	mark := s.sessions.mark()
 	err := s.inTx(p.ctx, p.by, func(tx pgx.Tx) (room.Change, error) {
 		one := []*pendingLogin{p}
 		// This lock differs from the lock of the user for joins: that one is taken after the row of
@@ -133,13 +136,22 @@ func (s *Store) logInAlone(p *pendingLogin) {
 		}
 		return s.endOldestSessions(p.ctx, tx, p.session.User.ID)
 	}, userKey(p.session.User.ID))
-	s.answerLogin(p, err)
+	s.answerLogin(p, err, mark)
 }
 
-func (s *Store) answerLogin(p *pendingLogin, err error) {
+// answerLogin answers the caller of a login. A session that was created is cached, because its
+// client opens a stream and enters rooms next. The mark of the cache is from before the transaction.
+func (s *Store) answerLogin(p *pendingLogin, err error, mark uint64) {
 	s.statuses.addUsers(p.session.User.ID)
-	if err == nil && p.void {
+	switch {
+	case err == nil && p.void:
 		err = room.ErrTokenVoid
+	case err == nil:
+		session := p.session
+		session.User, session.Inbox = p.profile.User, p.inbox
+		session.CreatedAt = p.created.Truncate(time.Microsecond).UTC() // as PostgreSQL stores it
+		session.DetachedAt = session.CreatedAt
+		s.sessions.addSession(session, sessionKeySet{sessionKeys: p.key, streamKeys: p.streamKey}, mark, p.created)
 	}
 	p.done <- err
 }
@@ -216,7 +228,7 @@ const insertSessions = `
 	SELECT session_id, user_id, user_name, device, grants, peers, key_hash, stream_key_hash,
 		created_at, created_at, token_expires_at, token_issued_at, media, profile,
 		coalesce((SELECT log FROM first WHERE user_id = a.user_id), (SELECT log FROM inboxes WHERE user_id = a.user_id))
-	FROM added a`
+	FROM added a RETURNING session_id, inbox`
 
 // writeLogins writes the sessions of logins whose tokens are not void.
 func writeLogins(ctx context.Context, tx pgx.Tx, logins []*pendingLogin) error {
@@ -230,6 +242,7 @@ func writeLogins(ctx context.Context, tx pgx.Tx, logins []*pendingLogin) error {
 		issued                  []*time.Time
 		media, mayChange        []bool
 		unstored                []room.Profile
+		of                      = make(map[room.SessionID]*pendingLogin, len(logins))
 	)
 	for _, p := range logins {
 		if p.void {
@@ -248,7 +261,7 @@ func writeLogins(ctx context.Context, tx pgx.Tx, logins []*pendingLogin) error {
 		created, expires = append(created, p.created), append(expires, p.session.TokenExpiresAt)
 		issued = append(issued, nullTime(p.session.TokenIssuedAt))
 		media, mayChange = append(media, p.session.Grants.CheckMedia() == nil), append(mayChange, p.session.Grants.CheckProfile() == nil)
-		started = append(started, string(event))
+		started, of[p.session.ID] = append(started, string(event)), p
 		if !p.stored {
 			unstored = append(unstored, p.profile)
 		}
@@ -258,7 +271,16 @@ func writeLogins(ctx context.Context, tx pgx.Tx, logins []*pendingLogin) error {
 	}
 	var b pgx.Batch
 	b.Queue(insertSessions, ids, users, names, devices, grants, peers, keys, streamKeys, created, expires, issued, media, mayChange,
-		started, room.TypeSessionStarted)
+		started, room.TypeSessionStarted).
+		Query(func(rows pgx.Rows) error {
+			var id room.SessionID
+			var inbox room.LogID
+			_, err := pgx.ForEachRow(rows, []any{&id, &inbox}, func() error {
+				of[id].inbox = inbox
+				return nil
+			})
+			return err
+		})
 	queueProfiles(&b, unstored...)
 	queueSeen(&b, ids, created[0])
 	return sendBatch(ctx, tx, &b)

@@ -21,13 +21,13 @@ const (
 	maxCached = 100_000
 )
 
-// sessionCache caches sessions by key, and the facts that permit their unstored messages, so that a
-// busy sender is not looked up on every call. An entry is evicted as soon as this node commits a
-// change to it.
+// sessionCache caches sessions by their keys, and the facts that permit their unstored messages, so
+// that a busy sender is not looked up on every call. An entry is evicted as soon as this node
+// commits a change to it.
 type sessionCache struct {
 	mu       sync.Mutex // guards all below
-	sessions map[room.KeyHash]*cachedSession
-	keys     map[room.SessionID]room.KeyHash
+	sessions map[room.SessionID]*cachedSession
+	byKey    [keyKinds]map[room.KeyHash]*cachedSession
 	// evictions counts the evicted entries. A value that was read from the database before an
 	// eviction may be stale, so it is not added after it.
 	evictions uint64
@@ -36,8 +36,22 @@ type sessionCache struct {
 	trustedSince, trustedUntil time.Time
 }
 
+// keyKind is a kind of keys by which sessions are found. A key of one kind is never accepted as one
+// of the other.
+type keyKind int
+
+const (
+	sessionKeys keyKind = iota
+	streamKeys
+	keyKinds
+)
+
+// sessionKeySet holds the hashes of the keys of a session. Those that are not known are zero.
+type sessionKeySet [keyKinds]room.KeyHash
+
 type cachedSession struct {
-	session room.Session  // whose DetachedAt may be out of date
+	session room.Session // whose DetachedAt may be out of date
+	keys    sessionKeySet
 	facts   []cachedFacts // about rooms that the session may send to, the oldest first
 	at      time.Time     // an instant before the session was read
 }
@@ -69,10 +83,10 @@ func (c *sessionCache) trust(now time.Time) {
 }
 
 // session returns the session of a key; ok is false if it is not cached.
-func (c *sessionCache) session(key room.KeyHash, now time.Time) (session room.Session, ok bool) {
+func (c *sessionCache) session(kind keyKind, key room.KeyHash, now time.Time) (session room.Session, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	s := c.sessions[key]
+	s := c.byKey[kind][key]
 	if s == nil || !c.fresh(s.at, now) {
 		return room.Session{}, false
 	}
@@ -84,7 +98,7 @@ func (c *sessionCache) session(key room.KeyHash, now time.Time) (session room.Se
 func (c *sessionCache) cached(id room.SessionID) *cachedSession {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.sessions[c.keys[id]]
+	return c.sessions[id]
 }
 
 // facts returns the facts that decide about messages from a session to a room; ok is false if they
@@ -92,7 +106,7 @@ func (c *sessionCache) cached(id room.SessionID) *cachedSession {
 func (c *sessionCache) facts(session room.SessionID, id room.RoomID, now time.Time) (f room.RoomFacts, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	s := c.sessions[c.keys[session]]
+	s := c.sessions[session]
 	if s == nil || !c.fresh(s.at, now) {
 		return room.RoomFacts{}, false
 	}
@@ -116,8 +130,9 @@ func (c *sessionCache) mark() (evictions uint64) {
 	return c.evictions
 }
 
-// addSession adds the session of a key, unless something was evicted since the mark.
-func (c *sessionCache) addSession(key room.KeyHash, session room.Session, mark uint64, now time.Time) {
+// addSession adds a session with keys, unless something was evicted since the mark. An entry that is
+// there and fresh gets the keys.
+func (c *sessionCache) addSession(session room.Session, keys sessionKeySet, mark uint64, now time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.evictions != mark {
@@ -125,11 +140,22 @@ func (c *sessionCache) addSession(key room.KeyHash, session room.Session, mark u
 	}
 	c.sweep(now)
 	if c.sessions == nil || len(c.sessions) >= maxCached {
-		c.sessions = make(map[room.KeyHash]*cachedSession)
-		c.keys = make(map[room.SessionID]room.KeyHash)
+		c.sessions = make(map[room.SessionID]*cachedSession)
+		for kind := range c.byKey {
+			c.byKey[kind] = make(map[room.KeyHash]*cachedSession)
+		}
 	}
-	c.sessions[key] = &cachedSession{session: session, at: now}
-	c.keys[session.ID] = key
+	s := c.sessions[session.ID]
+	if s == nil || !c.fresh(s.at, now) {
+		c.forget(s)
+		s = &cachedSession{session: session, at: now}
+		c.sessions[session.ID] = s
+	}
+	for kind, key := range keys {
+		if key != (room.KeyHash{}) {
+			s.keys[kind], c.byKey[kind][key] = key, s
+		}
+	}
 }
 
 // addFacts adds the facts about a session in a room to the entry that the session had before they
@@ -137,7 +163,7 @@ func (c *sessionCache) addSession(key room.KeyHash, session room.Session, mark u
 func (c *sessionCache) addFacts(to *cachedSession, id room.RoomID, f room.RoomFacts) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if to == nil || c.sessions[c.keys[to.session.ID]] != to {
+	if to == nil || c.sessions[to.session.ID] != to {
 		return
 	}
 	if i := to.about(id); i >= 0 {
@@ -177,15 +203,27 @@ func (c *sessionCache) evictAll() {
 	defer c.mu.Unlock()
 	c.evictions++
 	clear(c.sessions)
-	clear(c.keys)
+	for _, sessions := range c.byKey {
+		clear(sessions)
+	}
 	c.trustedUntil = time.Time{}
 }
 
 // remove evicts a session. The caller holds mu.
 func (c *sessionCache) remove(id room.SessionID) {
 	c.evictions++
-	delete(c.sessions, c.keys[id])
-	delete(c.keys, id)
+	c.forget(c.sessions[id])
+}
+
+// forget deletes an entry, which may be nil. The caller holds mu.
+func (c *sessionCache) forget(s *cachedSession) {
+	if s == nil {
+		return
+	}
+	delete(c.sessions, s.session.ID)
+	for kind, key := range s.keys {
+		delete(c.byKey[kind], key)
+	}
 }
 
 // sweep deletes stale entries from time to time, because most sessions are looked up only once. The
@@ -195,10 +233,9 @@ func (c *sessionCache) sweep(now time.Time) {
 		return
 	}
 	c.sweepAt = now.Add(sessionCacheTime)
-	for key, s := range c.sessions {
+	for _, s := range c.sessions {
 		if !c.fresh(s.at, now) {
-			delete(c.sessions, key)
-			delete(c.keys, s.session.ID)
+			c.forget(s)
 		}
 	}
 }

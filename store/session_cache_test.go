@@ -85,6 +85,41 @@ func TestSessionCacheOfJoined(t *testing.T) {
 	}
 }
 
+// TestSessionCacheOfLogin checks that a session is not looked up after its login, by neither key, and
+// that its end is noticed at once.
+func TestSessionCacheOfLogin(t *testing.T) {
+	t.Parallel()
+	f := setup(t, store.Options{})
+	session, key, streamKey := unsavedSession("alice"), randomKey(t), randomKey(t)
+	if _, err := f.CreateSession(t.Context(), as(session), session, named(session), key, streamKey); err != nil {
+		t.Fatal(err)
+	}
+	query[string](t, f, "UPDATE profiles SET user_name = 'from the database' WHERE user_id = 'alice' RETURNING user_name")
+	find := func() (found [2]room.Session) {
+		t.Helper()
+		var err, streamErr error
+		found[0], err = f.SessionByKey(t.Context(), key)
+		found[1], streamErr = f.SessionByStreamKey(t.Context(), streamKey)
+		if err != nil || streamErr != nil {
+			t.Fatalf("by key: %v; by stream key: %v", err, streamErr)
+		}
+		return found
+	}
+	for _, found := range find() {
+		if found.User != session.User {
+			t.Errorf("the user is %v, not %v", found.User, session.User)
+		}
+	}
+	if _, err := f.KickUser(t.Context(), admin, "alice", ""); err != nil {
+		t.Fatal(err)
+	}
+	for _, found := range find() {
+		if err := found.Usable(f.clock.Now()); !errors.Is(err, room.ErrSessionEnded) {
+			t.Errorf("after its end, the session's error is %v, want %v", err, room.ErrSessionEnded)
+		}
+	}
+}
+
 // TestSessionCacheExpires checks that a change made by another node is noticed within
 // sessionCacheTime.
 func TestSessionCacheExpires(t *testing.T) {

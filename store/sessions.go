@@ -75,27 +75,35 @@ func grantsColumns(g *room.Grants) (rooms, peers []byte, err error) {
 // change by another node can go unnoticed for sessionCacheTime. Errors: room.ErrUnauthenticated,
 // room.ErrStreamKeyRefused.
 func (s *Store) SessionByKey(ctx context.Context, key room.KeyHash) (room.Session, error) {
-	now := s.now()
-	if session, ok := s.sessions.session(key, now); ok {
-		return session, nil
-	}
-	mark := s.sessions.mark()
-	session, err := s.sessionWhere(ctx, "key_hash = $1", key[:])
+	session, err := s.sessionByKey(ctx, sessionKeys, "key_hash = $1", key)
 	if errors.Is(err, room.ErrUnauthenticated) {
 		if _, err := s.SessionByStreamKey(ctx, key); err == nil {
 			return room.Session{}, room.ErrStreamKeyRefused
 		}
 	}
+	return session, err
+}
+
+// SessionByStreamKey returns the session of a stream key, which may be cached, as SessionByKey does.
+// Errors: room.ErrUnauthenticated.
+func (s *Store) SessionByStreamKey(ctx context.Context, key room.KeyHash) (room.Session, error) {
+	return s.sessionByKey(ctx, streamKeys, "stream_key_hash = $1", key)
+}
+
+func (s *Store) sessionByKey(ctx context.Context, kind keyKind, condition string, key room.KeyHash) (room.Session, error) {
+	now := s.now()
+	if session, ok := s.sessions.session(kind, key, now); ok {
+		return session, nil
+	}
+	mark := s.sessions.mark()
+	session, err := s.sessionWhere(ctx, condition, key[:])
 	if err != nil {
 		return room.Session{}, err
 	}
-	s.sessions.addSession(key, session, mark, now)
+	var keys sessionKeySet
+	keys[kind] = key
+	s.sessions.addSession(session, keys, mark, now)
 	return session, nil
-}
-
-// SessionByStreamKey returns the session of a stream key. Errors: room.ErrUnauthenticated.
-func (s *Store) SessionByStreamKey(ctx context.Context, key room.KeyHash) (room.Session, error) {
-	return s.sessionWhere(ctx, "stream_key_hash = $1", key[:])
 }
 
 // SessionByID returns a session as it is stored now. Errors: room.ErrUnauthenticated.
