@@ -8,35 +8,15 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"parlor/tcp/tcptest"
 )
 
 func TestDialSetsTimeouts(t *testing.T) {
 	t.Parallel()
 	conn := dial(t, "tcp", "127.0.0.1:0")
-	socket, err := conn.(syscall.Conn).SyscallConn()
-	if err != nil {
-		t.Fatal(err)
-	}
-	err = socket.Control(func(fd uintptr) {
-		for _, option := range []struct {
-			name        string
-			level, code int
-			want        int
-		}{
-			{"SO_KEEPALIVE", unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1},
-			{"TCP_KEEPIDLE", unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, 5},
-			{"TCP_KEEPINTVL", unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, 5},
-			{"TCP_KEEPCNT", unix.IPPROTO_TCP, unix.TCP_KEEPCNT, 2},
-			{"TCP_USER_TIMEOUT", unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, 10_000},
-		} {
-			if got, err := unix.GetsockoptInt(int(fd), option.level, option.code); err != nil || got != option.want {
-				t.Errorf("%s is %d, not %d (error %v)", option.name, got, option.want, err)
-			}
-		}
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	tcptest.Check(t, conn.(syscall.Conn), append(tcptest.KeepAlive(5, 5, 2),
+		tcptest.Option{Name: "TCP_USER_TIMEOUT", Level: unix.IPPROTO_TCP, Code: unix.TCP_USER_TIMEOUT, Want: 10_000})...)
 }
 
 // TestDialUnixSocket checks that a socket without these options can be used.
