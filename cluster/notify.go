@@ -98,7 +98,7 @@ func (c *Notify) connect(ctx context.Context) (*notifyConn, error) {
 		defer cancel()
 		return nil, fmt.Errorf("listen: %w", errors.Join(err, conn.Close(closing)))
 	}
-	// pgconn waits for the answer to a statement before it reads notifications.
+	// One goroutine reads and another writes, which pgconn does not allow.
 	hijacked, err := conn.Hijack()
 	if err != nil {
 		return nil, fmt.Errorf("take over the connection: %w", err)
