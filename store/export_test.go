@@ -20,6 +20,13 @@ func (s *Store) WaitingJoins(id room.RoomID) int {
 	return len(s.joins.waiting[id])
 }
 
+// CachedSessions returns how many sessions are cached, also those that are not used any more.
+func (s *Store) CachedSessions() int {
+	s.sessions.mu.Lock()
+	defer s.sessions.mu.Unlock()
+	return len(s.sessions.sessions)
+}
+
 // SetLockTimeout sets how long a migration tries to get its locks.
 func (m *Migrator) SetLockTimeout(d time.Duration) { m.lockTimeout = d }
 

@@ -80,6 +80,7 @@ func (c *sessionCache) trust(now time.Time) {
 		c.trustedSince = now
 	}
 	c.trustedUntil = now.Add(sessionCacheTime)
+	c.sweep(now)
 }
 
 // session returns the session of a key; ok is false if it is not cached.
@@ -226,8 +227,8 @@ func (c *sessionCache) forget(s *cachedSession) {
 	}
 }
 
-// sweep deletes stale entries from time to time, because most sessions are looked up only once. The
-// caller holds mu.
+// sweep deletes stale entries from time to time, because most sessions are used only after their
+// login. The caller holds mu.
 func (c *sessionCache) sweep(now time.Time) {
 	if now.Before(c.sweepAt) {
 		return

@@ -120,6 +120,26 @@ func TestSessionCacheOfLogin(t *testing.T) {
 	}
 }
 
+// TestSessionCacheForgetsSilentSessions checks that sessions do not stay in memory when nothing is
+// looked up any more.
+func TestSessionCacheForgetsSilentSessions(t *testing.T) {
+	t.Parallel()
+	f := setup(t, store.Options{})
+	for _, user := range []string{"alice", "bob", "carol"} {
+		newSession(t, f.Store, user)
+	}
+	for second := range 62 {
+		if got := f.CachedSessions(); second == 0 && got != 3 {
+			t.Errorf("%d sessions are cached after their login", got)
+		}
+		f.clock.advance(time.Second)
+		renew(t, f.Store)
+	}
+	if got := f.CachedSessions(); got != 0 {
+		t.Errorf("a minute later, %d sessions are cached", got)
+	}
+}
+
 // TestSessionCacheExpires checks that a change made by another node is noticed within
 // sessionCacheTime.
 func TestSessionCacheExpires(t *testing.T) {
