@@ -42,7 +42,6 @@ type NATS struct {
 	servers  []string
 	options  []nats.Option
 	database func() string
-	pace     pace // of Send
 
 	mu sync.Mutex // guards all below
 	// conn is nil unless it is connected. subject is where its packets go, and messages is where
@@ -132,6 +131,9 @@ func NATSAddresses(servers []*url.URL) string {
 
 // PacketBytes implements Carrier.
 func (c *NATS) PacketBytes() int { return natsPacketBytes }
+
+// Interval implements Carrier.
+func (c *NATS) Interval() time.Duration { return natsInterval }
 
 // Listen implements Carrier.
 func (c *NATS) Listen(ctx context.Context, ready func(), hear func(packet []byte)) error {
@@ -282,8 +284,7 @@ func (c *NATS) Unfollow(logs []room.LogID) {
 
 // Send implements Carrier. It does not wait until the NATS server has the packets. If the connection
 // is lost, Listen returns.
-func (c *NATS) Send(ctx context.Context, packets []Packet) error {
-	c.pace.wait(ctx, natsInterval)
+func (c *NATS) Send(_ context.Context, packets []Packet) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.conn == nil {

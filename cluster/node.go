@@ -39,6 +39,8 @@ type Carrier interface {
 	Send(ctx context.Context, packets []Packet) error
 	// PacketBytes is the maximum size of a packet.
 	PacketBytes() int
+	// Interval is the shortest time between two calls of Send.
+	Interval() time.Duration
 }
 
 // Packet is text that a node sends.
@@ -230,6 +232,9 @@ func (n *Node) Stats() Stats {
 
 // sleep waits, and reports false if ctx ends first.
 func sleep(ctx context.Context, d time.Duration) bool {
+	if d <= 0 {
+		return ctx.Err() == nil
+	}
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {

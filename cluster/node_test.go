@@ -176,6 +176,38 @@ func TestChangeWhileAlone(t *testing.T) {
 	}, "a", "b")
 }
 
+// TestSendsAreCombined checks that what is published until the interval of the carrier is over is
+// sent at once, and that the first change after a pause does not wait.
+func TestSendsAreCombined(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		const interval = 100 * time.Millisecond
+		r := w.open("1", "b")
+		defer r.close()
+		w.apply("b", func(c *room.Change) { w.join(c, "1", 1) })
+		advanceTime(beatInterval + beatInterval/2) // between two beats
+		a := w.node("a")
+		a.interval.Store(int64(interval))
+		before := a.sends.Load()
+		say := func() { w.apply("a", func(c *room.Change) { w.append(c, 1) }) }
+		say()
+		advanceTime(2 * latency)
+		if got := a.sends.Load() - before; got != 1 || !r.received(`"seq":1`) {
+			t.Errorf("%d calls of Send after a pause; the stream has received %v", got, r.events())
+		}
+		for range 3 {
+			say()
+			advanceTime(interval / 5)
+		}
+		if got := a.sends.Load() - before; got != 1 {
+			t.Errorf("%d calls of Send within the interval", got)
+		}
+		advanceTime(interval)
+		if got := a.sends.Load() - before; got != 2 || !r.received(`"seq":4`) {
+			t.Errorf("%d calls of Send in all; the stream has received %v", got, r.events())
+		}
+	}, "a", "b")
+}
+
 // TestTooMuchIsDropped checks that a node whose carrier takes nothing keeps a bounded amount, and
 // says that something is missing.
 func TestTooMuchIsDropped(t *testing.T) {

@@ -20,8 +20,9 @@ const (
 	// closeTimeout bounds how long the end of a connection may take.
 	closeTimeout = time.Second
 	// notifyInterval is the shortest time between two transactions of Send. Under load, one for each
-	// message costs PostgreSQL and the nodes that listen more than the messages do.
-	notifyInterval = 1500 * time.Microsecond
+	// message costs PostgreSQL and the nodes that listen more than the messages do. Messages arrive
+	// 2 ms later at other nodes than at their own.
+	notifyInterval = 3 * time.Millisecond
 	// notifyStatement is the prepared statement of Send.
 	notifyStatement = "notify"
 )
@@ -36,7 +37,6 @@ var errNotConnected = errors.New("not connected")
 type Notify struct {
 	config  *pgconn.Config
 	silence time.Duration // after which the connection is checked
-	pace    pace          // of Send
 
 	mu   sync.Mutex // guards conn
 	conn *notifyConn
@@ -46,9 +46,8 @@ type Notify struct {
 type notifyConn struct {
 	net.Conn
 	frontend *pgproto3.Frontend
-	// ready holds a value if PostgreSQL has answered the last transaction. Send waits for that, so
-	// that a slow PostgreSQL gets fewer and larger ones.
-	ready chan struct{}
+	// answered receives a value for each answer of PostgreSQL, unless it has one.
+	answered chan struct{}
 	// ended is closed when nothing is read any more.
 	ended chan struct{}
 
@@ -62,6 +61,9 @@ func NewNotify(config *pgconn.Config) *Notify {
 
 // PacketBytes returns the size of the largest notification: PostgreSQL refuses 8000 bytes.
 func (c *Notify) PacketBytes() int { return 7999 }
+
+// Interval implements Carrier.
+func (c *Notify) Interval() time.Duration { return notifyInterval }
 
 // Listen implements Carrier.
 func (c *Notify) Listen(ctx context.Context, ready func(), hear func(packet []byte)) error {
@@ -103,9 +105,7 @@ func (c *Notify) connect(ctx context.Context) (*notifyConn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("take over the connection: %w", err)
 	}
-	ready := make(chan struct{}, 1)
-	ready <- struct{}{}
-	return &notifyConn{Conn: hijacked.Conn, frontend: hijacked.Frontend, ready: ready, ended: make(chan struct{})}, nil
+	return &notifyConn{Conn: hijacked.Conn, frontend: hijacked.Frontend, answered: make(chan struct{}, 1), ended: make(chan struct{})}, nil
 }
 
 func (c *Notify) setConn(conn *notifyConn) {
@@ -114,28 +114,34 @@ func (c *Notify) setConn(conn *notifyConn) {
 	c.conn = conn
 }
 
-// Send implements Carrier. It does not wait until PostgreSQL has committed the notifications. If it
-// refuses them, Listen returns.
+// Send implements Carrier. It returns when PostgreSQL has committed the notifications. If it refuses
+// them, Listen returns.
 func (c *Notify) Send(ctx context.Context, packets []Packet) error {
-	c.pace.wait(ctx, notifyInterval)
 	c.mu.Lock()
 	conn := c.conn
 	c.mu.Unlock()
 	if conn == nil {
 		return errNotConnected
 	}
+	messages := make([]pgproto3.FrontendMessage, 0, 2*len(packets)+1)
+	for _, p := range packets {
+		messages = append(messages, &pgproto3.Bind{PreparedStatement: notifyStatement, Parameters: [][]byte{p.Text}}, &pgproto3.Execute{})
+	}
 	select {
-	case <-conn.ready:
+	case <-conn.answered: // an earlier answer
+	default:
+	}
+	if err := conn.write(append(messages, &pgproto3.Sync{})...); err != nil {
+		return err
+	}
+	select {
+	case <-conn.answered:
+		return nil
 	case <-conn.ended:
 		return errNotConnected
 	case <-ctx.Done():
 		return fmt.Errorf("wait for the answer of the database: %w", ctx.Err())
 	}
-	messages := make([]pgproto3.FrontendMessage, 0, 2*len(packets)+1)
-	for _, p := range packets {
-		messages = append(messages, &pgproto3.Bind{PreparedStatement: notifyStatement, Parameters: [][]byte{p.Text}}, &pgproto3.Execute{})
-	}
-	return conn.write(append(messages, &pgproto3.Sync{})...)
 }
 
 // write writes messages. If it fails, the connection ends.
@@ -190,8 +196,8 @@ func (c *notifyConn) read(ctx context.Context, silence time.Duration, hear func(
 			hear([]byte(m.Payload))
 		case *pgproto3.ReadyForQuery:
 			select {
-			case c.ready <- struct{}{}:
-			default: // it answers a check
+			case c.answered <- struct{}{}:
+			default: // nobody has waited for the last one
 			}
 		case *pgproto3.ErrorResponse:
 			return pgconn.ErrorResponseToPgError(m)

@@ -8,26 +8,20 @@ import (
 // sendTimeout ends a Send without an answer, so that the next one uses a new connection.
 const sendTimeout = 5 * time.Second
 
-// pace keeps a time between calls of Send, so that more packets are sent together.
-type pace struct{ last time.Time }
-
-func (p *pace) wait(ctx context.Context, interval time.Duration) {
-	if d := time.Until(p.last.Add(interval)); d > 0 {
-		sleep(ctx, d)
-	}
-	p.last = time.Now()
-}
-
-// send sends what waits until the context ends. While a Send is under way, everything else waits,
-// so that a slow carrier gets fewer and larger messages.
+// send sends what waits until the context ends. While a Send is under way and until the interval of
+// the carrier is over, everything waits, so that a slow carrier gets fewer and larger messages.
 func (n *Node) send(ctx context.Context) {
+	var last time.Time
 	for {
 		select {
 		case <-n.wake:
 		case <-ctx.Done():
+		}
+		if !sleep(ctx, time.Until(last.Add(n.carrier.Interval()))) {
 			n.sayGone()
 			return
 		}
+		last = time.Now()
 		if packets := n.takePackets(); len(packets) > 0 && !n.sendPackets(ctx, packets) {
 			n.sayGone()
 			return

@@ -52,8 +52,10 @@ type testNode struct {
 	// keep what it caches from now on.
 	evicted atomic.Int64
 	trusted atomic.Bool
-	stop    context.CancelFunc
-	done    chan struct{}
+	// sends counts calls of Send, and interval is the shortest time between two of them.
+	sends, interval atomic.Int64
+	stop            context.CancelFunc
+	done            chan struct{}
 }
 
 func newWorld(routed bool, nodes ...room.NodeID) *world {
@@ -222,6 +224,7 @@ const latency = 5 * time.Millisecond
 // Send implements Carrier.
 func (n *testNode) Send(_ context.Context, packets []Packet) error {
 	w := n.world
+	n.sends.Add(1)
 	<-time.After(latency)
 	for i, p := range packets {
 		w.mu.Lock()
@@ -265,6 +268,9 @@ func (n *testNode) Send(_ context.Context, packets []Packet) error {
 
 // PacketBytes implements Carrier. Messages are often split.
 func (n *testNode) PacketBytes() int { return 500 }
+
+// Interval implements Carrier.
+func (n *testNode) Interval() time.Duration { return time.Duration(n.interval.Load()) }
 
 // routingNode is a testNode with a bus that routes.
 type routingNode struct{ *testNode }
