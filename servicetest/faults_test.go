@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/http/httptest"
 	"slices"
 	"strings"
 	"sync"
@@ -100,17 +99,13 @@ func TestCanceledCall(t *testing.T) {
 func TestCanceledCallIsAnswered(t *testing.T) {
 	t.Parallel()
 	s := newService(t, func(c *setup) {
-		c.start = func(server *httptest.Server) {
-			api := server.Config.Handler
-			server.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				ctx, cancel := context.WithCancel(r.Context())
-				defer cancel()
-				if r.Method == http.MethodGet {
-					cancel()
-				}
-				api.ServeHTTP(w, r.WithContext(ctx))
-			})
-			server.Start()
+		c.front = func(w http.ResponseWriter, r *http.Request, api http.Handler) {
+			ctx, cancel := context.WithCancel(r.Context())
+			defer cancel()
+			if r.Method == http.MethodGet {
+				cancel()
+			}
+			api.ServeHTTP(w, r.WithContext(ctx))
 		}
 	})
 	r := s.login("alice").call("GET", roomPath("lobby", ""), nil)

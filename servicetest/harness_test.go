@@ -38,6 +38,8 @@ type setup struct {
 	server   *httptest.Server
 	// start starts the server. It is (*httptest.Server).Start unless a test sets another function.
 	start func(*httptest.Server)
+	// front handles requests in front of the API, which it is passed. It is nil unless a test sets it.
+	front func(w http.ResponseWriter, r *http.Request, api http.Handler)
 	// wrap returns the store that the handlers use: the real one, or one with injected faults.
 	wrap func(handlers.Store) handlers.Store
 	// allowErrors permits the log to contain internal errors.
@@ -117,6 +119,9 @@ func newService(t testing.TB, change ...func(*setup)) *service {
 	s.server = c.server
 	s.api = handlers.New(c.api)
 	s.server.Config.Handler = s.api
+	if c.front != nil {
+		s.server.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { c.front(w, r, s.api) })
+	}
 	s.server.Config.MaxHeaderBytes = 64 << 10
 	s.server.Config.ErrorLog = slog.NewLogLogger(log.Handler(), slog.LevelDebug)
 	c.start(s.server)

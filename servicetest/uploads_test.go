@@ -8,7 +8,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"path"
 	"path/filepath"
@@ -232,19 +231,15 @@ func TestInterruptedUploadIsNotCanceled(t *testing.T) {
 			t.Parallel()
 			var interrupt func()
 			s := newService(t, func(c *setup) {
-				c.start = func(server *httptest.Server) {
-					api := server.Config.Handler
-					server.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-						if r.Method == http.MethodPatch {
-							canceled := r.Context().Done()
-							r.Body = interruptedBody{r.Body, sync.OnceFunc(func() {
-								interrupt()
-								<-canceled
-							})}
-						}
-						api.ServeHTTP(w, r)
-					})
-					server.Start()
+				c.front = func(w http.ResponseWriter, r *http.Request, api http.Handler) {
+					if r.Method == http.MethodPatch {
+						canceled := r.Context().Done()
+						r.Body = interruptedBody{r.Body, sync.OnceFunc(func() {
+							interrupt()
+							<-canceled
+						})}
+					}
+					api.ServeHTTP(w, r)
 				}
 			})
 			alice := s.login("alice")
