@@ -307,6 +307,7 @@ func TestNATSCluster(t *testing.T) {
 	defer far.close()
 	for connected, limit := false, time.Now().Add(waitLimit); !connected; { // the servers find each other
 		send(t, from, "hello")
+		<-time.After(10 * time.Millisecond) // a slow listener would lose its connection
 		far.mu.Lock()
 		connected = len(far.heard) > 0
 		far.mu.Unlock()
