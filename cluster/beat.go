@@ -65,9 +65,48 @@ func (n *Node) reportLosses(now time.Time) {
 func (n *Node) sayAlive() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	n.following.refresh()
+	n.entered.age()
 	if len(n.peers) > 0 {
-		n.post(0, recordBeat, nil)
+		n.postBeat()
 	}
+}
+
+// postBeat posts a beat, which says what this node follows. The caller holds mu.
+func (n *Node) postBeat() {
+	if n.postRecord(0, recordBeat, n.following.appendTo) {
+		n.following.since = time.Time{}
+	}
+}
+
+// heardBeat records what another node follows. It gets what was withheld since it has followed that.
+func (n *Node) heardBeat(node room.NodeID, content []byte) error {
+	since, now, err := parseInterest(content)
+	if err != nil {
+		return err
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	p := n.peers[node]
+	if p == nil {
+		return nil // it is gone
+	}
+	before := p.interest
+	p.interest = now
+	if before == nil || now == nil {
+		return nil
+	}
+	added, none := now.without(before)
+	if none {
+		return nil
+	}
+	frames, complete := n.withheld.take(since, &added)
+	n.postFrames(frames)
+	if !complete {
+		n.missed = true
+		n.signal(n.wake)
+	}
+	return nil
 }
 
 // HeardSince returns since when this node has heard each of the others without a pause of

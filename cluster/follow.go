@@ -11,14 +11,16 @@ import (
 // spreadTime is how long servers of a NATS cluster may take to tell each other who follows a log.
 const spreadTime = 250 * time.Millisecond
 
-// follows holds what the carrier has to be told about logs, and the logs that are new.
+// follows holds what the other nodes and the carrier have to be told about logs, and the logs that are
+// new.
 type follows struct {
 	wake chan struct{} // signaled when changed is not empty
 
-	mu sync.Mutex // guards both below; acquired after the mutex of the hub
-	// changed holds the logs that are followed (true) or not any more (false) since the carrier was
-	// told.
+	mu sync.Mutex // guards all below; acquired after the mutex of the hub
+	// changed holds the logs that are followed (true) or not any more (false) since the others were
+	// told, and since is when the first of them was followed.
 	changed map[room.LogID]bool
+	since   time.Time
 	// fresh holds the logs whose packets were perhaps missed, with the time when they were
 	// followed.
 	fresh map[room.LogID]time.Time
@@ -35,16 +37,17 @@ func (n *Node) Follow(log room.LogID) { n.setFollowed(log, true) }
 func (n *Node) Unfollow(log room.LogID) { n.setFollowed(log, false) }
 
 func (n *Node) setFollowed(log room.LogID, followed bool) {
-	if n.router == nil {
-		return
-	}
+	now := n.database.Now()
 	n.follows.mu.Lock()
 	defer n.follows.mu.Unlock()
+	if len(n.follows.changed) == 0 || now.Before(n.follows.since) {
+		n.follows.since = now
+	}
 	n.follows.changed[log] = followed
 	n.signal(n.follows.wake)
 }
 
-// follow tells the carrier which logs are followed, until the context ends.
+// follow tells the carrier and the other nodes which logs are followed, until the context ends.
 func (n *Node) follow(ctx context.Context) {
 	for {
 		select {
@@ -52,18 +55,28 @@ func (n *Node) follow(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		followed, unfollowed := n.follows.take()
-		n.router.Unfollow(unfollowed)
-		if err := n.router.Follow(ctx, followed); err != nil && ctx.Err() == nil {
-			n.log.Warn("logs not followed on the bus yet", "error", err) // Listen fails too, and follows them again
+		followed, unfollowed, since := n.follows.take()
+		if n.router != nil {
+			n.router.Unfollow(unfollowed)
+			if err := n.router.Follow(ctx, followed); err != nil && ctx.Err() == nil {
+				n.log.Warn("logs not followed on the bus yet", "error", err) // Listen fails too, and follows them again
+			}
+			n.follows.addFresh(followed, time.Now())
+			n.signal(n.checks)
 		}
-		n.follows.addFresh(followed, time.Now())
-		n.signal(n.checks)
+		n.mu.Lock()
+		for _, log := range unfollowed {
+			delete(n.following.logs, log)
+		}
+		if n.following.add(followed, since) && len(n.peers) > 0 {
+			n.postBeat()
+		}
+		n.mu.Unlock()
 	}
 }
 
-// take returns the changes that the carrier has to be told.
-func (f *follows) take() (followed, unfollowed []room.LogID) {
+// take returns the changes that the others have to be told, and when the first of them happened.
+func (f *follows) take() (followed, unfollowed []room.LogID, since time.Time) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for log, is := range f.changed {
@@ -74,7 +87,7 @@ func (f *follows) take() (followed, unfollowed []room.LogID) {
 		}
 	}
 	clear(f.changed)
-	return followed, unfollowed
+	return followed, unfollowed, f.since
 }
 
 // addFresh adds logs that the carrier follows from now on.

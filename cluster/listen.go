@@ -106,9 +106,16 @@ func (n *Node) hearFrom(p packet) (message []byte, missed bool) {
 			return nil, true
 		}
 		n.updateAlone()
-		n.post(0, recordBeat, nil) // the new node hears this one at once
+		n.postBeat() // the new node hears this one at once
 	}
-	return from.hear(p, time.Now())
+	message, missed = from.hear(p, time.Now())
+	if missed && known {
+		// The node may have said that it follows something. It has to look for what was withheld.
+		from.interest = nil
+		n.missed = true
+		n.signal(n.wake)
+	}
+	return message, missed
 }
 
 // handle handles a record of another node.
@@ -141,6 +148,8 @@ func (n *Node) handle(node room.NodeID, kind string, content []byte) error {
 			return err
 		}
 		n.hub.ShowCommands(frames)
+	case recordBeat:
+		return n.heardBeat(node, content)
 	case recordMissed:
 		n.doubt()
 	case recordGone:

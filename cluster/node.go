@@ -10,7 +10,6 @@ package cluster
 import (
 	"context"
 	"log/slog"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -99,6 +98,11 @@ type Node struct {
 	out    outbox
 	wake   chan struct{}
 	missed bool
+	// feedsBehind is set if nodes with feeds do not hear of something that was committed.
+	feedsBehind bool
+	following   following
+	entered     entered
+	withheld    withheld
 	// listening is set while the carrier listens.
 	listening bool
 	// doubted is set if something may have been missed since the last check.
@@ -128,7 +132,8 @@ type Stats struct {
 func New(id room.NodeID, h *hub.Hub, database Database, carrier Carrier, log *slog.Logger) *Node {
 	n := &Node{
 		id: id, hub: h, database: database, carrier: carrier, log: log, follows: newFollows(),
-		peers: make(peers), gone: make(map[room.NodeID]bool), wake: make(chan struct{}, 1), pings: pings{asked: make(map[uint64]*ping)}, checks: make(chan struct{}, 1),
+		peers: make(peers), gone: make(map[room.NodeID]bool), following: following{logs: make(map[room.LogID]bool)},
+		wake: make(chan struct{}, 1), pings: pings{asked: make(map[uint64]*ping)}, checks: make(chan struct{}, 1),
 	}
 	n.router, _ = carrier.(Router)
 	n.alone.Store(true)
@@ -156,15 +161,10 @@ func (n *Node) Apply(c room.Change) {
 	if notice != nil {
 		n.post(0, recordNotice, notice)
 	}
-	for log, run := range n.routes(frames) {
-		n.postRecord(log, recordFrames, framesContent(run))
+	for _, j := range c.Joined {
+		n.entered.now.add(j.Generation)
 	}
-	if n.router == nil {
-		return // all nodes hear all frames
-	}
-	if commands := slices.DeleteFunc(slices.Clone(frames), func(f *hub.Frame) bool { return !f.IsCommand() }); len(commands) > 0 {
-		n.postRecord(hub.CommandsLog, recordCommands, framesContent(commands))
-	}
+	n.publish(at, frames)
 }
 
 // Resync makes all nodes look for committed events that were not published.
@@ -193,9 +193,7 @@ func (n *Node) Run(ctx context.Context) {
 	running.Go(func() { n.check(ctx) })
 	running.Go(func() { n.beat(ctx) })
 	running.Go(func() { n.send(ctx) })
-	if n.router != nil {
-		running.Go(func() { n.follow(ctx) })
-	}
+	running.Go(func() { n.follow(ctx) })
 	running.Wait()
 	stop()
 	listening.Wait()
@@ -208,7 +206,7 @@ func (n *Node) updateAlone() {
 		return
 	}
 	if alone {
-		n.out, n.missed = outbox{}, false
+		n.out, n.missed, n.withheld = outbox{}, false, withheld{}
 		n.hub.SetGapTimeout(0)
 		n.log.Info("no other servers")
 	} else {

@@ -253,45 +253,6 @@ func TestNewerStreamElsewhere(t *testing.T) {
 	}, "a", "b")
 }
 
-// TestFollow checks that the packets of a log go only to the nodes that have a topic for it, and that
-// a topic lacks nothing although they begin to come only after it was loaded.
-func TestFollow(t *testing.T) {
-	inWorld(t, func(t *testing.T, w *world) {
-		a, b := w.node("a"), w.node("b")
-		say := func(text string, log room.LogID, heard bool) {
-			t.Helper()
-			before := b.Stats().Heard
-			w.apply("a", func(c *room.Change) { w.append(c, log) })
-			advanceTime(2 * latency)
-			if got := b.Stats().Heard - before; (got == 1) != (heard || !w.routed) || got > 1 {
-				t.Errorf("%s: %d packets heard", text, got)
-			}
-		}
-		advanceTime(beatInterval / 2) // between two beats
-		say("before", 1, false)
-		r := w.open("1", "b")
-		defer r.close()
-		w.apply("b", func(c *room.Change) { w.join(c, "1", 1) })
-		advanceTime(2 * latency) // the topic is loaded
-		say("not followed everywhere yet", 1, false)
-		advanceTime(spreadTime + doubtInterval)
-		if !r.received(`"seq":2`) {
-			t.Errorf("the stream has received %v", r.events())
-		}
-		say("followed", 1, true)
-		say("another log", 2, false)
-		if !r.received(`"seq":3`) || b.Stats().Mended > 1 {
-			t.Errorf("the stream has received %v, after %+v", r.events(), b.Stats())
-		}
-		w.apply("b", func(c *room.Change) { w.leave(c, "1", 1) })
-		advanceTime(time.Minute + beatInterval/2) // the topic is evicted
-		say("unfollowed", 1, false)
-		if got := a.Stats().Unheard + b.Stats().Unheard; got != 0 {
-			t.Errorf("%d nodes are unheard", got)
-		}
-	}, "a", "b")
-}
-
 // TestWatchCommands checks that a node that watches commands gets those of all nodes once, whether it
 // follows the log or not, and nothing else.
 func TestWatchCommands(t *testing.T) {
@@ -407,7 +368,7 @@ func TestGarbage(t *testing.T) {
 		received := len(r.events())
 		for _, text := range []string{
 			"", "garbage", "parlor/1 x 1 0 1 1\ngarbage", "parlor/1 x 2 1 1 1\nframes 0000000003\nabc", "parlor/1 x 3 2 1 1\nnotice 0000000002\n[]",
-			"parlor/1 x 4 3 1 1\npong 0000000001\nb", "parlor/1 x 5 4 1 1\npong 0000000003\nb x", "parlor/1 x 6 5 1 1\nunknown 0000000001\nx",
+			"parlor/1 x 4 3 1 1\npong 0000000001\nb", "parlor/1 a 9 8 1 1\nbeat 0000000006\n1 AAAA", "parlor/1 x 5 4 1 1\npong 0000000003\nb x", "parlor/1 x 6 5 1 1\nunknown 0000000001\nx",
 			"parlor/2 x 7 6 1 1\ngone 0000000000\n", "parlor/1 a 1 0 1 1\ngone 0000000000\n",
 			"parlor/1 x 8 7 1 1\nframes 0000000012\n1 1 0 0 3\nabc", "parlor/1 x 9 8 1 1\nframes 9999999999\n",
 		} {

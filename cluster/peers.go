@@ -26,6 +26,8 @@ type peer struct {
 	parts      []byte // the first parts of a message whose last part has not arrived
 	nextPart   uint64 // the next part of that message
 	listed     bool   // the database lists it
+	// interest is what it follows; nil if that is unknown, so that it hears everything.
+	interest *interest
 	// unheardSince is when a listed node was found unheard; zero if it is heard. reported says that
 	// this was logged.
 	unheardSince time.Time
@@ -103,6 +105,19 @@ func (ps peers) list(nodes []room.NodeID, now time.Time) {
 // heard reports whether the node was heard lately.
 func (p *peer) heard(now time.Time) bool {
 	return !p.heardAt.IsZero() && now.Sub(p.heardAt) < unheardAfter
+}
+
+// follow reports whether a node follows a log. All follow 0.
+func (ps peers) follow(log room.LogID) bool {
+	if log == 0 {
+		return true
+	}
+	for _, p := range ps {
+		if p.interest == nil || p.interest.has(log) {
+			return true
+		}
+	}
+	return false
 }
 
 // heardSince returns since when each node has been heard.

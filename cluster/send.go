@@ -3,6 +3,8 @@ package cluster
 import (
 	"context"
 	"time"
+
+	"parlor/hub"
 )
 
 // sendTimeout ends a Send without an answer, so that the next one uses a new connection.
@@ -40,8 +42,11 @@ func (n *Node) takePackets() (packets []Packet) {
 		n.out.bytes = 0 // this record always fits
 		n.post(0, recordMissed, nil)
 	}
+	if n.feedsBehind {
+		n.post(n.route(hub.CommandsLog), recordFrames, nil)
+	}
 	out := n.out
-	n.out, n.missed = outbox{}, false
+	n.out, n.missed, n.feedsBehind = outbox{}, false, false
 	n.mu.Unlock()
 	for _, m := range out.messages {
 		packets = append(packets, n.sent.packets(n.id, m, n.carrier.PacketBytes())...)

@@ -34,7 +34,7 @@ const (
 const (
 	recordFrames   = "frames"   // frames, see hub.Frame.AppendTo
 	recordNotice   = "notice"   // a notice in JSON
-	recordBeat     = "beat"     // the node is alive; no content
+	recordBeat     = "beat"     // the node is alive, and follows some logs, or all if it is empty
 	recordGone     = "gone"     // the node has ended its streams and sends nothing more; no content
 	recordCommands = "commands" // frames of commands, for nodes that watch them
 	recordMissed   = "missed"   // the node may have lost what it published; no content

@@ -232,6 +232,7 @@ func FuzzMessage(f *testing.F) {
 	})
 	seed := appendChange(f, nil, room.Change{Ended: []room.EndedSession{{Session: "s"}}}, frames, time.Time{})
 	f.Add(string(appendRecord(seed, recordPong, textContent("node 7"))))
+	f.Add(string(appendRecord(nil, recordBeat, new(following).appendTo)))
 	f.Add("frames 3\n1 2")
 	f.Add("frames 0000000015\n1 2 3 4 1 0 0\nx")
 	f.Add("frames 0000000020\n1 2 3 4 1 1 4\nxya\nb\n")
@@ -246,6 +247,13 @@ func FuzzMessage(f *testing.F) {
 			}
 			if _, err := parseNotice(content); kind == recordNotice && err != nil && json.Valid(content) {
 				t.Logf("a notice that is not understood: %v", err)
+			}
+			if since, follows, err := parseInterest(content); err == nil && follows != nil {
+				again := following{told: *follows, since: since}
+				sameSince, same, err := parseInterest(again.appendTo(nil))
+				if err != nil || !sameSince.Equal(since) || *same != *follows {
+					t.Fatalf("a beat changes on its way (error %v)", err)
+				}
 			}
 			if frames, err := parseFrames(content); err == nil {
 				again := appendRecord(nil, recordFrames, framesContent(frames))

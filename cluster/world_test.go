@@ -52,6 +52,8 @@ type testNode struct {
 	// keep what it caches from now on.
 	evicted atomic.Int64
 	trusted atomic.Bool
+	// woken counts how often readers of the feed were woken.
+	woken atomic.Int64
 	// sends counts calls of Send, and interval is the shortest time between two of them.
 	sends, interval atomic.Int64
 	stop            context.CancelFunc
@@ -128,6 +130,12 @@ func (w *world) append(c *room.Change, log room.LogID, to ...room.UserID) room.S
 	w.logs[log] = append(w.logs[log], e)
 	c.Events = append(c.Events, e)
 	return seq
+}
+
+// sendBarrage adds a message that is not stored. The caller holds mu.
+func (w *world) sendBarrage(c *room.Change, log room.LogID, text string) {
+	m := room.Message{Content: room.Content{Kind: room.KindBarrage, Text: text}}
+	c.Events = append(c.Events, room.Event{Room: roomOf(log), Log: log, Body: room.MessagesReceived{MessageList: []room.Message{m.In(roomOf(log), 0)}}})
 }
 
 // join adds a session to a room. The caller holds mu.
@@ -345,7 +353,7 @@ func (n *testNode) Standings(_ context.Context, ids []room.SessionID) (standings
 func (n *testNode) Now() time.Time { return time.Now() }
 
 // Heard implements Database.
-func (n *testNode) Heard(room.Change) {}
+func (n *testNode) Heard(room.Change) { n.woken.Add(1) }
 
 // Missed implements Database.
 func (n *testNode) Missed() {

@@ -51,8 +51,8 @@ func (f *Frame) dataFor(user room.UserID) []byte {
 	return f.audience.Others
 }
 
-// size returns about how many bytes of memory the frame takes.
-func (f *Frame) size() int {
+// Size returns about how many bytes of memory the frame takes.
+func (f *Frame) Size() int {
 	size := len(f.data)
 	if f.audience == nil {
 		return size
@@ -72,6 +72,9 @@ func (f *Frame) RoomLog() room.LogID {
 	}
 	return f.log
 }
+
+// IsStored reports whether the event is in a log, where streams that lack it can read it.
+func (f *Frame) IsStored() bool { return f.seq > 0 }
 
 // encodeEvent returns the frame of an event of a log.
 func encodeEvent(e room.Event) (*Frame, error) {

@@ -30,10 +30,10 @@ type recentFrames struct {
 // add adds the next frame, and evicts the oldest ones if there are too many.
 func (r *recentFrames) add(f *Frame) {
 	r.frames = append(r.frames, f)
-	r.bytes += f.size()
+	r.bytes += f.Size()
 	n := 0
 	for len(r.frames)-n > maxRecentFrames || r.bytes > maxRecentBytes {
-		r.bytes -= r.frames[n].size()
+		r.bytes -= r.frames[n].Size()
 		n++
 	}
 	r.frames = slices.Delete(r.frames, 0, n)
@@ -51,7 +51,7 @@ func (r *recentFrames) after(seq room.Seq) ([]*Frame, bool) {
 func (r *recentFrames) evictUpTo(seq room.Seq) {
 	n := 0
 	for n < len(r.frames) && r.frames[n].seq <= seq {
-		r.bytes -= r.frames[n].size()
+		r.bytes -= r.frames[n].Size()
 		n++
 	}
 	r.frames = slices.Delete(r.frames, 0, n)
