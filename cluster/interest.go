@@ -12,7 +12,7 @@ import (
 )
 
 // interestBits is the number of bits of an interest. A node that has streams in 1,000 rooms hears an
-// eighth of the other rooms too, and one with streams in 10,000 rooms three quarters.
+// eighth of the other rooms too, and one with streams in 10,000 rooms seven tenths.
 const interestBits = 8192
 
 // interest is a set of logs, of which a node tells the others that it follows them. Each bit stands for

@@ -1,6 +1,6 @@
 // Package cluster connects the servers that share a database, so that they behave as one. Each node
 // publishes the changes that it commits on a bus, and delivers the changes of the others to its own
-// streams.
+// streams. Events of a room are published only if another node follows its log.
 //
 // The bus may lose, repeat and reorder what it carries. Nothing depends on it but speed: a node
 // that may have missed something compares its logs and streams with the database. A node that is
